@@ -1,0 +1,310 @@
+"""``unchoke get``: download torrents. A thin face on the library: ``Session.add``, ``Torrent.done``, snapshots.
+
+With several sources each goes its own way; at the end there is one line each, and the exit code is that of the first that
+failed, in the order given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unchoke.app.cli.common import Face, kind_of, parse_torrent, read_torrent, write_file
+from unchoke.app.cli.network import NetworkOptions, network_options
+from unchoke.app.cli.text import DURATION, SELECTION, clean, format_duration, format_rate, format_size, selected
+from unchoke.errors import (
+    NetworkError,
+    NotFoundError,
+    StoppedError,
+    TimedOutError,
+    UnchokeError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from unchoke.app.cli.progress import Reporter
+    from unchoke.engine.session import Session
+    from unchoke.engine.torrent import Torrent
+    from unchoke.protocol.metainfo import Metainfo
+    from unchoke.types import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What ``get`` was asked for, apart from the network."""
+
+    sources: tuple[str, ...]
+    folder: Path
+    numbers: tuple[range, ...] | None
+    match: tuple[str, ...]
+    exclude: tuple[str, ...]
+    seed: bool
+    ratio: float | None
+    seed_time: float | None
+    timeout: float | None
+    sequential: bool
+    overwrite: bool
+    save_torrent: str | None
+
+    @property
+    def seeds(self) -> bool:
+        return self.seed or self.ratio is not None or self.seed_time is not None
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "-d",
+    "--dir",
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=".",
+    help="Folder to download to.",
+)
+@click.option("-l", "--list", "only_list", is_flag=True, help="Print the files and stop.")
+@click.option("-s", "--select", "numbers", type=SELECTION, metavar="1-3,5", help="Only these files (counting from 1).")
+@click.option("--match", multiple=True, metavar="GLOB", help="Only files whose path matches; repeatable.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not files whose path matches; repeatable.")
+@click.option("--seed", is_flag=True, help="Go on seeding until stopped.")
+@click.option("--ratio", type=click.FloatRange(0), metavar="R", help="Seed until as much was given R times.")
+@click.option("--seed-time", type=DURATION, metavar="TIME", help="Seed for so long, like 30m.")
+@click.option("--sequential", is_flag=True, help="First to last.")
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after so long without progress (exit 8).")
+@click.option("--overwrite", is_flag=True, help="Write over files that are not ours.")
+@click.option("--save-torrent", type=click.Path(dir_okay=False), metavar="FILE", help="Keep the .torrent.")
+@network_options
+@click.pass_obj
+def get(face: Face, /, network: NetworkOptions, only_list: bool, **wish: Any) -> int:
+    """Download SOURCE: a .torrent file, the http(s) URL of one, or - for one on standard input.
+
+    Resumes what is there. Exits when everything is complete and verified; with --seed it goes on.
+    """
+    wanted = Wish(**wish)
+    from unchoke.app.cli.running import run_async
+
+    network.start_logging(face)
+    if only_list:
+        return run_async(_list(wanted, network))
+    return run_async(Getting(face, network, wanted).run())
+
+
+async def _list(wish: Wish, network: NetworkOptions) -> int:
+    for source in wish.sources:
+        metainfo = await load(source)
+        chosen = set(choose(metainfo, wish))
+        if network.json:
+            import json
+
+            files = [
+                {"number": index + 1, "path": "/".join(path), "size": file.length, "selected": index in chosen}
+                for index, file, path in _shown(metainfo)
+            ]
+            click.echo(json.dumps({"name": clean(metainfo.name), "files": files}))
+            continue
+        click.echo(f"{clean(metainfo.name)}  {format_size(metainfo.layout.payload_length)}")
+        for index, file, path in _shown(metainfo):
+            mark = " " if index in chosen else "-"
+            click.echo(f"{index + 1:5}{mark} {format_size(file.length):>10}  {'/'.join(path)}")
+    return 0
+
+
+def _shown(metainfo: Metainfo) -> list[tuple[int, Any, tuple[str, ...]]]:
+    """The files but for pad files: index, entry, clean path."""
+    return [
+        (index, file, tuple(clean(part) for part in file.path) or (clean(metainfo.name),))
+        for index, file in enumerate(metainfo.layout.files)
+        if not file.pad
+    ]
+
+
+def choose(metainfo: Metainfo, wish: Wish) -> list[int]:
+    """The file indexes that -s, --match and --exclude leave. Patterns look at the whole path and at the file's name."""
+    files = metainfo.layout.files
+    if wish.numbers is None:
+        chosen = list(range(len(files)))
+    else:
+        try:
+            chosen = selected(wish.numbers, len(files))
+        except ValueError as error:
+            raise click.BadParameter(f"{clean(metainfo.name)}: {error}", param_hint="--select") from None
+
+    def matches(index: int, globs: tuple[str, ...]) -> bool:
+        parts = files[index].path or (metainfo.name,)
+        return any(fnmatch.fnmatchcase("/".join(parts), glob) or fnmatch.fnmatchcase(parts[-1], glob) for glob in globs)
+
+    if wish.match:
+        chosen = [index for index in chosen if matches(index, wish.match)]
+    if wish.exclude:
+        chosen = [index for index in chosen if not matches(index, wish.exclude)]
+    chosen = [index for index in chosen if not files[index].pad]
+    if not chosen and files:
+        raise click.UsageError(f"{clean(metainfo.name)}: no file is left to download; `get --list` shows them")
+    return chosen
+
+
+async def load(source: str) -> Metainfo:
+    """The torrent a SOURCE names; a URL is fetched. Errors name the source."""
+    kind = kind_of(source)
+    if kind in ("magnet", "infohash"):
+        raise UnsupportedError(
+            f"{clean(source)}: finding a torrent's metadata among peers is not built yet; use its .torrent file"
+        )
+    if kind != "url":
+        return await asyncio.to_thread(
+            lambda: parse_torrent(read_torrent(source), "standard input" if source == "-" else source)
+        )
+    if not source.lower().startswith(("http://", "https://")):
+        raise click.BadParameter(f"{clean(source)}: only http and https URLs can be fetched", param_hint="SOURCE")
+    from unchoke.engine.net.http import HttpClient
+    from unchoke.engine.session import MOST_METAINFO
+
+    client = HttpClient()
+    try:
+        reply = await client.fetch(source, max_size=MOST_METAINFO, timeout=60.0)
+    finally:
+        await client.aclose()
+    if reply.status in (404, 410):
+        raise NotFoundError(f"{clean(source)}: not found (HTTP {reply.status})")
+    if reply.status != 200:
+        raise NetworkError(f"{clean(source)}: HTTP {reply.status}")
+    return parse_torrent(reply.body, source)
+
+
+class Getting:
+    """One run of ``get``."""
+
+    def __init__(self, face: Face, network: NetworkOptions, wish: Wish) -> None:
+        self._face = face
+        self._network = network
+        self._wish = wish
+        self._outcomes: list[UnchokeError | None] = [None] * len(wish.sources)
+        self._torrents: dict[int, Torrent] = {}
+        self._hooks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        from unchoke.app.cli.progress import make_reporter
+        from unchoke.app.cli.running import run_session
+
+        network = self._network
+        settings = network.settings(self._face)
+        reporter = make_reporter(progress=network.progress, quiet=network.quiet, json=network.json, color=network.color)
+        await run_session(
+            settings,
+            reporter,
+            lambda session: self._get_all(session, reporter),
+            lambda session, stopped: self._report(reporter, stopped=stopped),
+        )
+        return next((error.exit_code for error in self._outcomes if error is not None), 0)
+
+    async def _get_all(self, session: Session, reporter: Reporter) -> None:
+        addresses = await self._network.addresses()
+        await asyncio.gather(
+            *(
+                self._get_one(number, source, session, addresses, reporter)
+                for number, source in enumerate(self._wish.sources)
+            )
+        )
+        if self._hooks:
+            await asyncio.gather(*self._hooks)
+
+    async def _get_one(
+        self, number: int, source: str, session: Session, addresses: list[Address], reporter: Reporter
+    ) -> None:
+        wish = self._wish
+        self._outcomes[number] = StoppedError(f"{clean(source)}: stopped")
+        try:
+            metainfo = await load(source)
+            if wish.save_torrent is not None:
+                write_file(wish.save_torrent, metainfo.data, replace=True)
+            torrent = await session.add(
+                metainfo,
+                folder=wish.folder,
+                files=choose(metainfo, wish) if wish.numbers or wish.match or wish.exclude else None,
+                overwrite=wish.overwrite,
+                sequential=wish.sequential,
+                trackers=self._network.trackers,
+                peers=addresses,
+            )
+            self._torrents[number] = torrent
+            reporter.happened("added", torrent.snapshot())
+            await self._within(torrent, session)
+        except UnchokeError as error:
+            self._outcomes[number] = error
+            reporter.happened("failed", None, source=clean(source), error=clean(str(error)), code=error.exit_code)
+            return
+        self._outcomes[number] = None
+        reporter.happened("completed", torrent.snapshot(), path=str(torrent.path))
+        if self._network.on_complete:
+            from unchoke.app.cli.running import run_hook
+
+            hook = run_hook(self._network.on_complete, torrent.name, torrent.path, torrent.infohash.hex())
+            self._hooks.add(asyncio.ensure_future(hook))
+        if wish.seeds:
+            await self._seed(torrent)
+
+    async def _within(self, torrent: Torrent, session: Session) -> None:
+        """Wait for the torrent, but no longer than ``--timeout`` without progress."""
+        limit = self._wish.timeout
+        if limit is None:
+            await torrent.done()
+            return
+        done = asyncio.ensure_future(torrent.done())
+        try:
+            last: tuple[float, ...] = ()
+            since = session.now()
+            while not done.done():
+                await asyncio.wait([done], timeout=min(0.5, limit))
+                snapshot = torrent.snapshot()
+                mark = (snapshot.done, snapshot.checked, snapshot.downloaded - snapshot.wasted)
+                if mark != last:
+                    last, since = mark, session.now()
+                elif session.now() - since >= limit:
+                    why = snapshot.why() or "no data came"
+                    await torrent.stop()
+                    raise TimedOutError(
+                        f"{clean(torrent.name)}: no progress for {format_duration(limit)} ({clean(why)})"
+                    )
+        finally:
+            done.cancel()
+            await asyncio.gather(done, return_exceptions=True)
+        done.result()
+
+    async def _seed(self, torrent: Torrent) -> None:
+        """Until a limit is reached; without one, until we are stopped."""
+        ratio, seed_time = self._wish.ratio, self._wish.seed_time
+        while torrent.error is None:
+            snapshot = torrent.snapshot()
+            if ratio is not None and snapshot.ratio >= ratio:
+                return
+            if seed_time is not None and snapshot.seeding_time >= seed_time:
+                return
+            await asyncio.sleep(0.5)
+        raise torrent.error
+
+    def _report(self, reporter: Reporter, *, stopped: bool) -> None:
+        """One line each, on stderr as all progress."""
+        for number, error in enumerate(self._outcomes):
+            torrent = self._torrents.get(number)
+            if error is None and torrent is not None:
+                snapshot = torrent.snapshot()
+                took = max(snapshot.active_time - snapshot.seeding_time, 1e-3)
+                average = format_rate(snapshot.downloaded / took)
+                reporter.say(
+                    f"done: {clean(str(torrent.path))} ({format_size(snapshot.wanted)} in {format_duration(took)}, {average})"
+                )
+            elif isinstance(error, StoppedError) and torrent is not None and stopped:
+                snapshot = torrent.snapshot()
+                reporter.say(
+                    f"stopped: {clean(torrent.name)} at {100 * snapshot.progress:.1f} %;"
+                    " the same command goes on from there"
+                )
+            elif error is not None:
+                sys.stderr.write(f"unchoke: {clean(str(error))}\n")

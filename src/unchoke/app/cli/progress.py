@@ -1,0 +1,234 @@
+"""Progress of ``get`` and ``seed``: a live bar a torrent on a terminal, a plain line every ten seconds elsewhere, or JSON lines.
+
+Drawn from snapshots a few times a second on the engine's own loop, so that it needs no thread and no lock; what a drawing
+costs is measured in ``benchmarks``. Everything strangers named is cleaned before it is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from unchoke.app.cli.text import clean, format_duration, format_rate, format_size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from unchoke.engine.stats import TorrentSnapshot
+
+#: Seconds between two lines where there is no terminal.
+PLAIN_INTERVAL = 10.0
+#: Seconds between two drawings of the live display.
+LIVE_INTERVAL = 0.25
+#: Torrents drawn each with a bar; the rest is in the total.
+MOST_BARS = 12
+
+
+class Reporter(Protocol):
+    """What the commands tell of."""
+
+    interval: float
+
+    def draw(self, snapshots: list[TorrentSnapshot], now: float) -> None:
+        """The state now; called every ``interval`` seconds."""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+
+    def happened(self, event: str, snapshot: TorrentSnapshot | None, **facts: object) -> None:
+        """Something for programs that read our JSON."""
+
+    def close(self) -> None:
+        """Give the terminal back."""
+
+
+def make_reporter(*, progress: bool, quiet: bool, json: bool, color: str) -> Reporter:
+    if json:
+        return JsonReporter(sys.stdout)
+    if quiet:
+        return QuietReporter()
+    if not progress:
+        return PlainReporter(sys.stderr, lines=False)
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return LiveReporter(color)
+    return PlainReporter(sys.stderr, lines=True)
+
+
+class QuietReporter:
+    """Nothing but errors, and these go another way."""
+
+    interval = 1.0
+
+    def draw(self, snapshots: list[TorrentSnapshot], now: float) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+    def happened(self, event: str, snapshot: TorrentSnapshot | None, **facts: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class PlainReporter(QuietReporter):
+    """``lines``: also a line of progress a torrent every ten seconds."""
+
+    def __init__(self, out: IO[str], *, lines: bool) -> None:
+        self._out = out
+        self._lines = lines
+        self._next: float | None = None
+
+    def draw(self, snapshots: list[TorrentSnapshot], now: float) -> None:
+        if not self._lines:
+            return
+        if self._next is None:
+            self._next = now + PLAIN_INTERVAL
+        elif now >= self._next:
+            self._next = now + PLAIN_INTERVAL
+            for snapshot in snapshots:
+                self.say(status_line(snapshot))
+
+    def say(self, line: str) -> None:
+        self._out.write(line + "\n")
+        self._out.flush()
+
+
+class JsonReporter(QuietReporter):
+    """One object a line: ``event`` says what it is; ``progress`` comes once a second."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def draw(self, snapshots: list[TorrentSnapshot], now: float) -> None:
+        for snapshot in snapshots:
+            self.happened("progress", snapshot)
+
+    def happened(self, event: str, snapshot: TorrentSnapshot | None, **facts: object) -> None:
+        import json
+
+        record: dict[str, object] = {"event": event}
+        if snapshot is not None:
+            record |= snapshot_record(snapshot)
+        self._out.write(json.dumps(record | facts) + "\n")
+        self._out.flush()
+
+
+class LiveReporter(QuietReporter):
+    """Bars that are drawn over, with rich."""
+
+    interval = LIVE_INTERVAL
+
+    def __init__(self, color: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        forced = True if color == "always" else None
+        plain = color == "never" or (color == "auto" and "NO_COLOR" in os.environ)
+        self._console = Console(stderr=True, no_color=plain, force_terminal=forced, highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._live.start()
+
+    def draw(self, snapshots: list[TorrentSnapshot], now: float) -> None:
+        self._live.update(self._table(snapshots), refresh=True)
+
+    def say(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def _table(self, snapshots: list[TorrentSnapshot]) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        rows: list[Any] = []
+        table = Table.grid(padding=(0, 1), expand=True)
+        for options in ({"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}, {"width": 24}, {"justify": "right"}):
+            table.add_column(**options)
+        for _ in range(4):
+            table.add_column(justify="right", no_wrap=True)
+        for snapshot in snapshots[:MOST_BARS]:
+            share = snapshot.checked if snapshot.state == "checking" else snapshot.progress
+            bar = ProgressBar(total=1.0, completed=share, width=24)
+            table.add_row(Text(clean(snapshot.name)), bar, *(Text(cell) for cell in _cells(snapshot, share)))
+        rows.append(table)
+        rows += [
+            Text(f"  {clean(snapshot.why())}", style="yellow", no_wrap=True, overflow="ellipsis")
+            for snapshot in snapshots[:MOST_BARS]
+            if snapshot.why()
+        ]
+        if len(snapshots) > 1:
+            rows.append(Text(_total_line(snapshots), style="bold"))
+        return Group(*rows)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def _cells(snapshot: TorrentSnapshot, share: float) -> tuple[str, ...]:
+    state = {"downloading": "", "seeding": "seeding"}.get(snapshot.state, snapshot.state)
+    eta = format_duration(snapshot.eta) if snapshot.eta is not None else ""
+    return (
+        f"{100 * share:.1f} %",
+        f"{format_size(snapshot.done)}/{format_size(snapshot.wanted)}",
+        f"↓ {format_rate(snapshot.down_rate)}",
+        f"↑ {format_rate(snapshot.up_rate)}",
+        f"{_peers(snapshot)}" + (f" · {state}" if state else f" · {eta}" if eta else ""),
+    )
+
+
+def status_line(snapshot: TorrentSnapshot) -> str:
+    """One torrent in one line."""
+    name = clean(snapshot.name)
+    if snapshot.state == "checking":
+        return f"{name}: checking, {100 * snapshot.checked:.1f} %"
+    parts = [
+        f"{100 * snapshot.progress:.1f} % of {format_size(snapshot.wanted)}",
+        f"down {format_rate(snapshot.down_rate)}",
+        f"up {format_rate(snapshot.up_rate)}",
+        _peers(snapshot),
+    ]
+    if snapshot.eta is not None:
+        parts.append(f"{format_duration(snapshot.eta)} left")
+    if snapshot.state != "downloading":
+        parts.append(snapshot.state)
+    why = clean(snapshot.why())
+    return f"{name}: {', '.join(parts)}" + (f" ({why})" if why else "")
+
+
+def _total_line(snapshots: list[TorrentSnapshot]) -> str:
+    wanted = sum(snapshot.wanted for snapshot in snapshots)
+    done = sum(snapshot.done for snapshot in snapshots)
+    down = sum(snapshot.down_rate for snapshot in snapshots)
+    up = sum(snapshot.up_rate for snapshot in snapshots)
+    finished = sum(snapshot.done == snapshot.wanted for snapshot in snapshots)
+    share = done / wanted if wanted else 1.0
+    return (
+        f"{finished} of {len(snapshots)} complete · {100 * share:.1f} % of {format_size(wanted)}"
+        f" · ↓ {format_rate(down)} · ↑ {format_rate(up)}"
+    )
+
+
+def _peers(snapshot: TorrentSnapshot) -> str:
+    return f"{snapshot.peers} peer{'' if snapshot.peers == 1 else 's'}"
+
+
+def snapshot_record(snapshot: TorrentSnapshot) -> dict[str, object]:
+    """A snapshot as JSON has it. Rates in bytes/s, times in seconds."""
+    return {
+        "infohash": snapshot.infohash.hex(),
+        "name": clean(snapshot.name),
+        "state": snapshot.state,
+        "size": snapshot.wanted,
+        "done": snapshot.done,
+        "down_rate": round(snapshot.down_rate),
+        "up_rate": round(snapshot.up_rate),
+        "downloaded": snapshot.downloaded,
+        "uploaded": snapshot.uploaded,
+        "peers": snapshot.peers,
+        "seeds": snapshot.seeds,
+        "eta": None if snapshot.eta is None else round(snapshot.eta),
+        "why": clean(snapshot.why()),
+    }

@@ -1,0 +1,125 @@
+"""Running an engine from the command line: the event loop, Ctrl-C, and the hook at completion.
+
+The first SIGINT or SIGTERM asks to stop (trackers hear ``stopped``, at most 5 s); a second SIGINT ends the process at once
+with 130. Only here are a loop chosen and signals handled; the library does neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from unchoke.app.cli.text import clean
+from unchoke.errors import PortTakenError
+
+if TYPE_CHECKING:
+    from unchoke.app.cli.progress import Reporter
+    from unchoke.engine.session import Session
+    from unchoke.engine.settings import Settings
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` on the fastest loop this machine has."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        import uvloop
+    except ImportError:  # an interpreter without a wheel of it; the stock loop moves bulk data as fast
+        return None
+    return uvloop.new_event_loop
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[asyncio.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second SIGINT exits 130."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: int) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            sys.stderr.write("\n")
+            sys.stderr.flush()
+            os._exit(130)
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, asked, number)
+        except (NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(asked, number))
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_signal_handler(number)
+
+
+async def run_session(
+    settings: Settings,
+    reporter: Reporter,
+    work: Callable[[Session], Awaitable[None]],
+    ended: Callable[[Session, bool], None] = lambda session, stopped: None,
+) -> None:
+    """Open a session, do ``work`` in it and draw, until the work is done or somebody wants us to stop; then close it.
+
+    ``ended`` hears which of the two, while there is still something to tell of. What ``work`` raises is raised on.
+    """
+    from unchoke.engine.session import Session
+
+    async def draw(session: Session) -> None:
+        while True:
+            reporter.draw(list(session.snapshot().torrents), session.now())
+            await asyncio.sleep(reporter.interval)
+
+    try:
+        with stop_signal() as stop:
+            async with Session(settings) as session:
+                working = asyncio.ensure_future(work(session))
+                others = [asyncio.ensure_future(draw(session)), asyncio.ensure_future(stop.wait())]
+                try:
+                    await asyncio.wait([working, others[1]], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    stopped = not working.done()
+                    for task in (working, *others):
+                        task.cancel()
+                    results = await asyncio.gather(working, *others, return_exceptions=True)
+                for result in results:
+                    if isinstance(result, Exception):
+                        raise result
+                ended(session, stopped)
+    except PortTakenError as error:
+        raise PortTakenError(f"{error}; choose another with -p/--port") from None
+    finally:
+        reporter.close()
+
+
+async def run_hook(command: str, name: str, path: Path, infohash: str) -> None:
+    """``--on-complete``: a shell command; what strangers named comes in the environment, never in the command's text."""
+    facts = {"UNCHOKE_NAME": name, "UNCHOKE_PATH": str(path), "UNCHOKE_INFOHASH": infohash}
+    process = await asyncio.create_subprocess_shell(
+        command, env={**os.environ, **facts}, stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        status = await process.wait()
+    except asyncio.CancelledError:
+        process.terminate()
+        raise
+    if status:
+        sys.stderr.write(f"unchoke: --on-complete ended with {status} for {clean(name)}\n")

@@ -1,0 +1,66 @@
+"""``unchoke tracker``: a small HTTP and UDP tracker in memory, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import click
+
+from unchoke.errors import NetworkError, PortTakenError
+
+
+@click.command()
+@click.option(
+    "-p", "--port", type=click.IntRange(0, 65535), default=6969, show_default=True, help="TCP and UDP port; 0: any."
+)
+@click.option("--bind", default="", metavar="ADDRESS", help="Listen on this address only.")
+@click.option(
+    "--interval", type=click.IntRange(1, 86400), default=120, show_default=True, help="Seconds between announces."
+)
+def tracker(port: int, bind: str, interval: int) -> None:
+    """Run a small tracker, HTTP and UDP, for a LAN or a test. It prints its announce URLs and then `ready`."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(port, bind, interval))
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """uvloop's where there is one: a tracker is many small messages."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+async def _serve(port: int, bind: str, interval: int) -> None:
+    from unchoke.engine.tracker_server import TrackerServer
+
+    stop = _stop_on_signals()
+    server = TrackerServer(bind=bind, port=port, interval=interval)
+    try:
+        await server.start()
+    except PortTakenError as error:
+        raise PortTakenError(f"{error}; choose another one with -p/--port") from None
+    except NetworkError as error:
+        raise NetworkError(f"{error}; --bind says which address to listen on") from None
+    try:
+        for line in (*server.urls, "ready"):
+            click.echo(line)
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await server.aclose()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by SIGINT or SIGTERM. Where the loop cannot take signals (Windows), Ctrl-C ends the program as always."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:
+            pass
+    return stop

@@ -1,0 +1,261 @@
+"""UDP: the session's socket of each family on the peers' port, shared by everything that speaks in datagrams.
+
+``UdpEndpoint`` hands each packet to its handlers in turn until one takes it. ``UdpTrackers`` is the first of them: it moves
+packets and time between the endpoint and ``UdpTrackerClient`` (BEP 15), with one timer, armed again after every step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, cast
+
+from unchoke.engine.net.families import announce_over_families, one_of_each_family
+from unchoke.engine.net.resolver import family_of, resolve
+from unchoke.errors import NetworkError, TrackerError
+from unchoke.policy.announce import AnnounceSettings
+from unchoke.protocol.tracker.models import AnnounceReply, AnnounceRequest, ScrapeReply
+from unchoke.protocol.tracker.udp import UdpTrackerClient
+from unchoke.protocol.tracker.udp_packets import url_parts
+from unchoke.types import Address, InfoHash
+
+log = logging.getLogger(__name__)
+
+#: Takes a packet, who sent it and the time; True if it was for it.
+Handler = Callable[[bytes, Address, float], bool]
+
+#: Bytes asked for the kernel's receive buffer. uTP's windows and a burst of tracker answers have to fit.
+RECEIVE_BUFFER = 1024 * 1024
+
+
+class UdpEndpoint:
+    """``port``: the peers' port. ``bind``: literal address, and then of its family alone; empty: both families.
+
+    Sockets are opened by ``open``, or the first time somebody needs them; a family the machine lacks is left out.
+    """
+
+    def __init__(self, *, port: int = 0, bind: str = "") -> None:
+        self.port = port
+        self.handlers: list[Handler] = []
+        self._bind = bind
+        self._links: dict[int, asyncio.DatagramTransport] = {}
+        self._opening = asyncio.Lock()
+        self._opened = False
+        self._closed = False
+
+    async def open(self) -> None:
+        """Bind the sockets; done already is fine. A taken port is replaced by a free one: trackers need not be told from
+        the peers' port. Raises NetworkError."""
+        async with self._opening:
+            if self._closed:
+                raise NetworkError("the UDP socket is closed")
+            if not self._opened:
+                await self._open_links()
+                self._opened = True
+
+    async def _open_links(self) -> None:
+        problem: OSError | None = None
+        for host in [self._bind] if self._bind else ["0.0.0.0", "::"]:
+            try:
+                await self._open_link(host)
+            except OSError as error:
+                problem = error
+                log.info("! no UDP on %s: %s", host, error)
+        if not self._links and problem is not None:
+            raise NetworkError(f"cannot open a UDP socket: {problem.strerror or problem}") from None
+
+    async def _open_link(self, host: str) -> None:
+        loop = asyncio.get_running_loop()
+        sock = _bind(host, self.port)
+        try:
+            transport, _ = await loop.create_datagram_endpoint(lambda: _Receiver(self._received, loop.time), sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        self.port = self.port or cast(int, sock.getsockname()[1])
+        self._links[family_of(host)] = transport
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The families there is a socket for, once it is open."""
+        return frozenset(self._links)
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send, or lose: what the network does not take is gone, as UDP allows. Never raises."""
+        transport = self._links.get(family_of(address.host))
+        if transport is None or transport.is_closing():
+            return
+        try:
+            transport.sendto(data, (address.host, address.port))
+        except (OSError, ValueError, OverflowError) as error:
+            log.debug("! not sent to %s: %s", address, error)
+
+    def _received(self, data: bytes, address: Address, now: float) -> None:
+        for handler in self.handlers:
+            try:
+                if handler(data, address, now):
+                    return
+            except Exception:
+                log.exception("! a packet from %s was not understood", address)
+                return
+
+    async def aclose(self) -> None:
+        """Close the sockets; what has not left yet is lost."""
+        async with self._opening:
+            self._closed = True
+            links, self._links = self._links, {}
+            for transport in links.values():
+                transport.abort()
+            await asyncio.sleep(0)  # a transport gives its descriptor back in the loop's next turn
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._links)} sockets" if self._opened else "not open"
+        return f"<UdpEndpoint port {self.port} [{state}]>"
+
+
+class _Receiver(asyncio.DatagramProtocol):
+    def __init__(self, received: Callable[[bytes, Address, float], None], clock: Callable[[], float]) -> None:
+        self._received = received
+        self._clock = clock
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self._received(data, Address(addr[0], addr[1]), self._clock())
+
+    def error_received(self, exc: Exception) -> None:
+        log.debug("! UDP: %s", exc)  # an ICMP message; the time-out of whoever waits says the rest
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A UDP socket on ``port``, or on any port if that one is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES) or not port:
+                raise
+            log.warning("! UDP port %d is taken; using another one", port)
+            sock.bind((host, 0))
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+class UdpTrackers:
+    """Announces and scrapes over UDP (BEP 15), all torrents of a session on its one socket. Raises TrackerError."""
+
+    def __init__(self, endpoint: UdpEndpoint, *, settings: AnnounceSettings | None = None) -> None:
+        settings = settings or AnnounceSettings()
+        self._endpoint = endpoint
+        self._client = UdpTrackerClient(lambda: secrets.randbits(32), retries=settings.udp_retries)
+        self._waiting: dict[int, asyncio.Future[AnnounceReply | ScrapeReply | TrackerError]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        endpoint.handlers.append(self._receive)
+
+    async def announce(self, url: str, request: AnnounceRequest) -> AnnounceReply:
+        """Announce over each family that the tracker's name and we have (BEP 7)."""
+        addresses, path = await self._find(url)
+        return await announce_over_families([self._announce(one, request, path) for one in addresses])
+
+    async def scrape(self, url: str, infohashes: Sequence[InfoHash]) -> ScrapeReply:
+        """Counts of at most 74 torrents."""
+        addresses, _ = await self._find(url)
+        handle = self._client.scrape(addresses[0], tuple(infohashes), _now())
+        return cast(ScrapeReply, await self._answer(handle))
+
+    def _announce(self, address: Address, request: AnnounceRequest, path: bytes) -> Coroutine[Any, Any, AnnounceReply]:
+        async def announce() -> AnnounceReply:
+            handle = self._client.announce(address, request, _now(), path)
+            return cast(AnnounceReply, await self._answer(handle))
+
+        return announce()
+
+    async def _find(self, url: str) -> tuple[list[Address], bytes]:
+        """Where the tracker is, one address a family that we have a socket for, and what BEP 41 tells it."""
+        try:
+            host, port, path = url_parts(url)
+            await self._endpoint.open()
+            families = self._endpoint.families
+            addresses = [one for one in await resolve(host, port) if family_of(one.host) in families]
+        except NetworkError as error:
+            raise TrackerError(str(error)) from None
+        if not addresses:
+            raise TrackerError(f"{host} has no address of a family that we can use")
+        return one_of_each_family(addresses), path
+
+    async def _answer(self, handle: int) -> AnnounceReply | ScrapeReply:
+        future: asyncio.Future[AnnounceReply | ScrapeReply | TrackerError] = asyncio.get_running_loop().create_future()
+        self._waiting[handle] = future
+        try:
+            self._move(_now())
+            result = await future
+        finally:
+            del self._waiting[handle]
+            now = _now()
+            self._client.cancel(handle, now)
+            self._move(now)
+        if isinstance(result, TrackerError):
+            raise result
+        return result
+
+    # ---- the machine's crank ----
+
+    def _receive(self, data: bytes, address: Address, now: float) -> bool:
+        if not self._client.receive_datagram(data, address, now):
+            return False
+        self._move(now)
+        return True
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = _now()
+        self._client.handle_timer(now)
+        self._move(now)
+
+    def _move(self, now: float) -> None:
+        """Send what is due, hand out what has come, and set the timer for what is next."""
+        for data, address in self._client.datagrams_to_send(now):
+            self._endpoint.send(data, address)
+        for answer in self._client.answers():
+            future = self._waiting.get(answer.handle)
+            if future is not None and not future.done():
+                future.set_result(answer.result)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        when = self._client.get_timer()
+        if self._timer is not None:
+            if self._timer.when() == when:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if when is not None:
+            self._timer = asyncio.get_running_loop().call_at(when, self._tick)
+
+    async def aclose(self) -> None:
+        """Whoever still waits gets a TrackerError."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._receive in self._endpoint.handlers:
+            self._endpoint.handlers.remove(self._receive)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_result(TrackerError("we are closing"))
+
+    def __repr__(self) -> str:
+        return f"<UdpTrackers [{len(self._waiting)} announces under way]>"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

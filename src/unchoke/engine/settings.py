@@ -1,0 +1,95 @@
+"""Settings: everything that can be tuned, composed of the small frozen classes that stand beside the code they tune.
+
+``app/config`` fills them from TOML and ``UNCHOKE_SECTION__KEY``; the library passes them in. Each field's docstring has its
+unit, the reason of its default and its BEP; the reference manual is generated from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from unchoke.policy.announce import AnnounceSettings
+from unchoke.policy.bandwidth import BandwidthSettings
+from unchoke.policy.choker import ChokerSettings
+from unchoke.policy.peerlist import PeerListSettings
+from unchoke.policy.picker import PickerSettings
+from unchoke.policy.pipeline import PipelineSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """Sockets: where we listen, and how many conversations we hold."""
+
+    port: int = 0
+    """TCP and UDP port for peers. 0: the first free one of 51413-51422, else any."""
+
+    bind: str = ""
+    """Literal address to listen on and dial from; empty: every address of both families."""
+
+    discovery: bool = True
+    """Find peers by other means than trackers and given addresses (DHT, LSD, PEX, port mapping)."""
+
+    max_connections: int = 500
+    """Conversations in the whole session (libtorrent: 200 by default, qBittorrent: 500)."""
+
+    max_connections_per_torrent: int = 100
+    """Conversations in one torrent (qBittorrent: 100)."""
+
+    max_half_open: int = 50
+    """Outgoing connections being tried at one time. Home routers track each; a long row of dead peers must still not cost minutes."""
+
+    connect_timeout: float = 10.0
+    """Seconds until a dial counts as failed (libtorrent: 15; most that answer do so within 3)."""
+
+    handshake_timeout: float = 10.0
+    """Seconds a connected peer has to finish its handshake (libtorrent: 10)."""
+
+    idle_timeout: float = 240.0
+    """Seconds without a whole message until a peer is closed. Keep-alives come every two minutes (BEP 3)."""
+
+    receive_buffer: int = 64 * 1024
+    """Bytes of the one buffer all peers of a loop receive into. uvloop reads a hot socket many times a turn: with 256 KiB it
+    held the loop for 41 ms, with 64 KiB for 20."""
+
+    socket_buffer: int = 2 * 1024 * 1024
+    """Bytes asked of the kernel for each peer's receive buffer (SO_RCVBUF); 0 leaves it to the kernel."""
+
+    max_message: int = 1024 * 1024
+    """Longest wire message accepted, checked before a byte of its body is kept. A bitfield of 8,000,000 pieces fits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSettings:
+    """Memory and threads between the network and the files."""
+
+    write_buffer: int = 32 * 1024 * 1024
+    """Bytes of pieces being received at one time, over all torrents. At least one piece is always allowed."""
+
+    read_buffer: int = 16 * 1024 * 1024
+    """Bytes read for peers and not yet sent, over all torrents."""
+
+    threads: int = 2
+    """Threads that hash and write pieces. Both release the GIL; more than two made no resolvable difference on two cores."""
+
+    check_threads: int = 0
+    """Threads that verify existing data; 0: one for each core."""
+
+    open_files: int = 128
+    """File handles kept open, over all torrents."""
+
+    portable_names: bool = False
+    """Name files so that every operating system can hold them, not only this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole session's."""
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    disk: DiskSettings = field(default_factory=DiskSettings)
+    bandwidth: BandwidthSettings = field(default_factory=BandwidthSettings)
+    picker: PickerSettings = field(default_factory=PickerSettings)
+    pipeline: PipelineSettings = field(default_factory=PipelineSettings)
+    choker: ChokerSettings = field(default_factory=ChokerSettings)
+    peerlist: PeerListSettings = field(default_factory=PeerListSettings)
+    announce: AnnounceSettings = field(default_factory=AnnounceSettings)

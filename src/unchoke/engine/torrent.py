@@ -1,0 +1,577 @@
+"""Torrent: one torrent's life: checking ▸ downloading ▸ seeding, stopped, error. Everything live is below it in ``swarm``.
+
+It decides when which phase begins and carries files, trackers and peers from one to the next. While idle it owns no task: it
+moves by the session's heartbeat, by its swarm's calls and by what its user asks. A data check is the one thing it runs.
+
+    added ──▸ checking ──▸ downloading ──▸ seeding
+                 │  ▴           │   │         │
+                 ▾  └── start ──┼───┴── stop ─┴──▸ stopped
+               error ◂──────────┘      (storage refused, or a file there is not ours)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from bitarray import bitarray
+from bitarray.util import ones, zeros
+
+from unchoke.engine.announcer import AnnounceCounts, Announcer
+from unchoke.engine.checker import check
+from unchoke.engine.disk import Disk
+from unchoke.engine.events import (
+    Event,
+    EventBus,
+    EventsLost,
+    StateChanged,
+    TorrentCompleted,
+    TorrentRemoved,
+    TrackerAnnounced,
+    TrackerFailed,
+)
+from unchoke.engine.settings import Settings
+from unchoke.engine.stats import PeerSnapshot, TorrentSnapshot
+from unchoke.engine.swarm import Swarm
+from unchoke.engine.tasks import Tasks
+from unchoke.errors import (
+    DataMismatchError,
+    ForeignFileError,
+    NotFoundError,
+    StoppedError,
+    StorageError,
+    UnchokeError,
+    UnsupportedError,
+)
+from unchoke.policy.announce import TrackerState
+from unchoke.policy.bandwidth import TokenBucket
+from unchoke.policy.peerlist import Source
+from unchoke.policy.picker import PickerSettings, PiecePicker
+from unchoke.protocol.metainfo import Metainfo
+from unchoke.storage.files import FileStorage
+from unchoke.storage.handles import FilePool
+from unchoke.storage.paths import map_paths
+from unchoke.types import Address, InfoHash, PeerId
+
+if TYPE_CHECKING:
+    from random import Random
+
+log = logging.getLogger(__name__)
+
+#: Peers below which the trackers are asked for more, as soon as they allow.
+FEW_PEERS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorrentOptions:
+    """What the user wants of one torrent.
+
+    ``files``: indexes into the metainfo's files, from 0; None for all. ``trust``: take the data for complete without a check.
+    ``overwrite``: write over files that are not ours. ``seed_only``: serve, and neither fetch nor write anything; incomplete
+    data is an error. ``trackers`` are added, each a tier of its own.
+    """
+
+    files: frozenset[int] | None = None
+    trust: bool = False
+    overwrite: bool = False
+    sequential: bool = False
+    seed_only: bool = False
+    trackers: tuple[str, ...] = ()
+
+
+class TorrentOwner(Protocol):
+    """What a torrent asks of its session."""
+
+    settings: Settings
+    rng: Random
+    disk: Disk
+    file_pool: FilePool
+    down: TokenBucket
+    up: TokenBucket
+    bus: EventBus
+
+    def now(self) -> float: ...
+
+    def port(self) -> int: ...
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> object: ...
+
+    def dial_room(self) -> int: ...
+
+    def dial(self, address: Address, swarm: Swarm) -> None: ...
+
+    def make_announcer(self, torrent: Torrent) -> Announcer: ...
+
+
+class Torrent:
+    """Made by ``Session.add``. Safe to await from several tasks; its calls are for the session's loop."""
+
+    def __init__(
+        self, owner: TorrentOwner, metainfo: Metainfo, folder: Path, peer_id: PeerId, options: TorrentOptions
+    ) -> None:
+        if metainfo.infohash_v1 is None:
+            raise UnsupportedError(
+                f"{metainfo.name}: a v2-only torrent; transferring these is not built yet (hybrid ones go as v1)"
+            )
+        self.metainfo = metainfo
+        self.folder = folder
+        self.options = options
+        self.peer_id = peer_id
+        self.state = "stopped"
+        self.reason = "not started yet"
+        self.error: UnchokeError | None = None
+        self.checked = 0.0
+        self._owner = owner
+        self._tasks = Tasks(f"torrent {metainfo.name[:40]!r}", self._crashed)
+        self._waiters: dict[asyncio.Future[None], None] = {}  # for done()
+        self._failure_waiters: dict[asyncio.Future[None], None] = {}  # for failed()
+        self._uploaded = self._downloaded = 0
+        self._swarm: Swarm | None = None
+        self._storage: FileStorage | None = None
+        self._announcer: Announcer | None = None
+        self._known_have: bitarray | None = None
+        self._given_peers: list[Address] = []
+        self._started_at = self._seeding_since = 0.0
+        self._active_time = self._seeding_time = 0.0
+        self._removed = False
+        self._wanted = self._wanted_pieces()
+        self._wanted_bytes = self._bytes_of(self._wanted)
+
+    def _wanted_pieces(self) -> bitarray:
+        layout, files = self.metainfo.layout, self.options.files
+        if files is None:
+            return ones(layout.piece_count, "big")
+        wanted = zeros(layout.piece_count, "big")
+        for file in files:
+            if not 0 <= file < len(layout.files):
+                raise ValueError(f"file {file} of {len(layout.files)}")
+            pieces = layout.file_pieces(file)
+            wanted[pieces.start : pieces.stop] = 1
+        return wanted
+
+    def _bytes_of(self, pieces: bitarray) -> int:
+        layout = self.metainfo.layout
+        count = pieces.count(1)
+        short = layout.piece_length - layout.last_piece_size if count and pieces[-1] else 0
+        return count * layout.piece_length - short
+
+    # ------------------------------------------------------------------ the library's calls
+
+    @property
+    def infohash(self) -> InfoHash:
+        return self.metainfo.infohash
+
+    @property
+    def name(self) -> str:
+        return self.metainfo.name
+
+    @property
+    def path(self) -> Path:
+        """Its file, or its folder if it is of several files."""
+        names = map_paths(self.metainfo.name, self.metainfo.layout, self.metainfo.multi_file, portable=self._portable())
+        first = next((parts for parts in names if parts is not None), None)
+        return self.folder / first[0] if first else self.folder
+
+    def _portable(self) -> bool:
+        return self._storage.portable if self._storage is not None else self._owner.settings.disk.portable_names
+
+    async def done(self) -> None:
+        """Wait until every wanted piece is verified and on disk.
+
+        Raises what ended it instead: StorageError and its kin, or StoppedError when it is stopped or removed before.
+        """
+        if self.state == "seeding":
+            return
+        if self.error is not None:
+            raise self.error
+        if self._removed:
+            raise StoppedError(f"{self.name}: removed")
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        try:
+            await waiter
+        finally:
+            del self._waiters[waiter]
+
+    async def failed(self) -> NoReturn:
+        """Wait until the torrent cannot go on, and raise why. (A torrent that seeds can still lose its disk.)"""
+        while self.error is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._failure_waiters[waiter] = None
+            try:
+                await waiter
+            finally:
+                del self._failure_waiters[waiter]
+        raise self.error
+
+    async def events(self) -> AsyncIterator[Event | EventsLost]:
+        """What happens to this torrent from now on, until it is removed. A slow reader loses the oldest: ``EventsLost``."""
+        with self._owner.bus.subscribe(self.infohash) as subscription:
+            async for event in subscription:
+                yield event
+                if isinstance(event, TorrentRemoved):
+                    return
+
+    async def start(self) -> None:
+        """Go on after ``stop``, or after an error whose cause is gone. Returns at once; ``done()`` waits."""
+        if self._removed:
+            raise StoppedError(f"{self.name}: removed")
+        if self.state in ("stopped", "error"):
+            self.error = None
+            self._started_at = self._owner.now()
+            self._set_state("checking" if self._known_have is None else "starting")
+            self._tasks.spawn(self._begin(), "begin")
+
+    async def stop(self) -> None:
+        """Leave the swarm: trackers hear ``stopped`` (bounded wait), peers are closed, data is written out."""
+        if self.state != "stopped":
+            self._fail_waiters(StoppedError(f"{self.name}: stopped before it was complete"))
+            await self._leave()
+            self._set_state("stopped", "stopped by its user")
+
+    async def verify(self) -> None:
+        """Check all data on disk again, then go on as before. Returns when the check has begun."""
+        was_running = self.state not in ("stopped", "error")
+        if was_running:
+            await self._leave()
+        self._known_have = None
+        self.error = None
+        self._set_state("checking")
+        self._tasks.spawn(self._begin(), "verify")
+
+    def add_peers(self, addresses: Sequence[Address], source: Source = Source.USER) -> None:
+        """Addresses to dial."""
+        self._given_peers += addresses
+        if self._swarm is not None:
+            self._swarm.peerlist.add(addresses, source, self._owner.now())
+            self._dial(self._owner.now())
+
+    def add_tracker(self, url: str) -> None:
+        """One more tracker, a tier of its own: it is contacted."""
+        if self._announcer is not None:
+            self._announcer.add_tracker(url)
+
+    def snapshot(self) -> TorrentSnapshot:
+        """What is now. Cheap."""
+        now = self._owner.now()
+        swarm = self._swarm
+        picker = swarm.picker if swarm is not None else None
+        have = picker.have if picker is not None else self._known_have
+        done = 0
+        if have is not None:
+            done = self._bytes_of(have & self._wanted) if self.options.files is not None else self._bytes_of(have)
+        peers = swarm.peers if swarm is not None else {}
+        active = self.state in ("downloading", "seeding")
+        return TorrentSnapshot(
+            infohash=self.infohash,
+            name=self.name,
+            state=self.state,
+            reason=self.reason,
+            wanted=self._wanted_bytes,
+            done=done,
+            piece_count=self.metainfo.layout.piece_count,
+            pieces_done=have.count(1) if have is not None else 0,
+            checked=self.checked,
+            down_rate=swarm.down_rate.rate(now) if swarm is not None and active else 0.0,
+            up_rate=swarm.up_rate.rate(now) if swarm is not None and active else 0.0,
+            downloaded=self._downloaded + (swarm.down_rate.total if swarm is not None else 0),
+            uploaded=self._uploaded + (swarm.up_rate.total if swarm is not None else 0),
+            wasted=swarm.wasted if swarm is not None else 0,
+            corrupt=swarm.corrupt if swarm is not None else 0,
+            peers=len(peers),
+            seeds=sum(peer.download.has_all for peer in peers),
+            known_peers=len(swarm.peerlist) if swarm is not None else 0,
+            dialing=swarm.dialing if swarm is not None else 0,
+            unchoked_by=sum(not peer.wire.they_choke for peer in peers),
+            interesting=sum(peer.wire.we_interested for peer in peers),
+            verifying=swarm.is_verifying if swarm is not None else False,
+            limited=self._owner.down.available(now) <= 0,
+            last_refusal=swarm.last_refusal if swarm is not None else "",
+            active_time=self._active_time + (now - self._started_at if active else 0.0),
+            seeding_time=self._seeding_time + (now - self._seeding_since if self.state == "seeding" else 0.0),
+            trackers=self._announcer.snapshot() if self._announcer is not None else (),
+        )
+
+    def peers(self) -> tuple[PeerSnapshot, ...]:
+        """Its peers, in the order they joined."""
+        return self._swarm.peer_snapshots() if self._swarm is not None else ()
+
+    def file_progress(self) -> list[int]:
+        """Verified bytes of each file, by index."""
+        layout = self.metainfo.layout
+        have = self._swarm.picker.have if self._swarm is not None else self._known_have
+        if have is None:
+            return [0] * len(layout.files)
+        done = []
+        for index, file in enumerate(layout.files):
+            start, end = layout.file_start(index), layout.file_start(index) + file.length
+            count = 0
+            for piece in layout.file_pieces(index):
+                if have[piece]:
+                    begin = piece * layout.piece_length
+                    count += min(end, begin + layout.piece_size(piece)) - max(start, begin)
+            done.append(count)
+        return done
+
+    # ------------------------------------------------------------------ beginning
+
+    async def _begin(self) -> None:
+        """Check what is there, refuse what is not ours, join the swarm."""
+        try:
+            storage = await asyncio.to_thread(self._open_storage)
+            if self._known_have is None:
+                self._known_have = (await self._check(storage)).copy()
+            if self.options.seed_only:
+                await asyncio.to_thread(self._refuse_incomplete, storage, self._known_have)
+            else:
+                await asyncio.to_thread(storage.prepare)
+        except UnchokeError as error:
+            self._fail(error)
+            return
+        self._join(storage)
+
+    def _open_storage(self) -> FileStorage:
+        if self._storage is not None:
+            self._storage.close()
+        self._storage = FileStorage(
+            self.folder,
+            self.metainfo.name,
+            self.metainfo.layout,
+            multi_file=self.metainfo.multi_file,
+            wanted=self.options.files,
+            portable=True if self._owner.settings.disk.portable_names else None,
+            pool=self._owner.file_pool,
+        )
+        return self._storage
+
+    async def _check(self, storage: FileStorage) -> bitarray:
+        layout = self.metainfo.layout
+        if self.options.trust:
+            return ones(layout.piece_count, "big")
+        if self.options.overwrite:
+            await asyncio.to_thread(storage.shorten)
+        else:
+            _refuse(await asyncio.to_thread(storage.oversized), "is longer than the torrent says")
+
+        def progress(done: int) -> None:
+            self.checked = done / (layout.piece_count or 1)
+
+        threads = self._owner.settings.disk.check_threads
+        have = await check(storage, layout, self.metainfo.piece_hashes, threads=threads, progress=progress)
+        if not self.options.overwrite:
+            _refuse(await asyncio.to_thread(storage.foreign_files, have), "holds other data than the torrent's")
+        log.info("= %s checked: %d of %d pieces are there", self, have.count(), layout.piece_count)
+        return have.bits
+
+    def _refuse_incomplete(self, storage: FileStorage, have: bitarray) -> None:
+        """A seed has everything. Unchecked data must at least be there, at full size."""
+        sizes = storage.sizes()
+        for index, file in enumerate(self.metainfo.layout.files):
+            if not file.pad and sizes[index] is None:
+                raise NotFoundError(f"{storage.path(index)}: not there; `unchoke get` downloads it")
+            if not file.pad and sizes[index] != file.length and self.options.trust:
+                raise DataMismatchError(f"{storage.path(index)}: has {sizes[index]} bytes, not {file.length}")
+        missing = len(have) - have.count(1)
+        if missing:
+            raise DataMismatchError(
+                f"{self.name}: {missing} of {len(have)} pieces are missing or damaged; `unchoke get` fetches them"
+            )
+
+    def _join(self, storage: FileStorage) -> None:
+        owner, layout = self._owner, self.metainfo.layout
+        if self._swarm is not None:
+            self._downloaded += self._swarm.down_rate.total
+            self._uploaded += self._swarm.up_rate.total
+        picker = PiecePicker(
+            layout,
+            owner.rng,
+            settings=PickerSettings(sequential=True) if self.options.sequential else owner.settings.picker,
+            have=self._known_have,
+            wanted=self._wanted,
+        )
+        disk = owner.disk.torrent(storage, layout, self.metainfo.piece_hashes)
+        self._swarm = Swarm(
+            self,
+            layout,
+            self.infohash,
+            self.peer_id,
+            disk,
+            picker,
+            owner.settings,
+            owner.rng,
+            down=owner.down,
+            up=owner.up,
+            clock=owner.now,
+            port=owner.port,
+            call_later=owner.call_later,
+        )
+        now = owner.now()
+        self._announcer = owner.make_announcer(self)
+        if picker.is_done:
+            self._enter_seeding(now)
+        else:
+            self._set_state("downloading")
+        self._announcer.start(now)
+        self._swarm.peerlist.add(self._given_peers, Source.USER, now)
+        self.heartbeat(now)
+
+    def _enter_seeding(self, now: float) -> None:
+        self._seeding_since = now
+        self._set_state("seeding")
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ------------------------------------------------------------------ ending
+
+    async def _leave(self) -> None:
+        """Trackers, peers, disk, in this order."""
+        now = self._owner.now()
+        if self.state in ("downloading", "seeding"):
+            self._active_time += now - self._started_at
+        if self.state == "seeding":
+            self._seeding_time += now - self._seeding_since
+        self.state = "stopping"
+        await self._tasks.aclose()
+        self._tasks = Tasks(self._tasks.owner, self._crashed)
+        swarm, announcer = self._swarm, self._announcer
+        try:
+            if announcer is not None:
+                await announcer.aclose(self._owner.settings.announce.stop_timeout)
+        finally:
+            self._announcer = None
+            if swarm is not None:
+                swarm.close()
+                await self._owner.disk.flush()
+                swarm.disk.close()
+                self._known_have = swarm.picker.have
+            if self._storage is not None:
+                await asyncio.to_thread(self._storage.close)
+
+    async def aclose(self) -> None:
+        """The session ends, or the torrent is removed."""
+        self._removed = True
+        self._fail_waiters(StoppedError(f"{self.name}: removed before it was complete"))
+        await self._leave()
+        await self._tasks.aclose()
+        self.state, self.reason = "stopped", "removed"
+        self._owner.bus.publish(TorrentRemoved(self.infohash))
+
+    def _fail(self, error: UnchokeError) -> None:
+        """No going on; ``start()`` tries again."""
+        self.error = error
+        log.error("! %s: %s", self.name, error)
+        if self._swarm is not None:
+            self._swarm.close(str(error))
+        self._set_state("error", str(error))
+        self._fail_waiters(error)
+
+    def _crashed(self, error: BaseException) -> None:
+        self._fail(UnchokeError(f"{self.name}: internal error: {error!r}"))
+
+    def _fail_waiters(self, error: UnchokeError) -> None:
+        for waiter in (*self._waiters, *self._failure_waiters):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _set_state(self, state: str, reason: str = "") -> None:
+        self.state, self.reason = state, reason
+        log.info("= %s: %s %s", self.name, state, reason)
+        self._owner.bus.publish(StateChanged(self.infohash, state, reason))
+
+    # ------------------------------------------------------------------ time
+
+    def heartbeat(self, now: float) -> None:
+        """Once a second."""
+        if self._swarm is None or self.state not in ("downloading", "seeding"):
+            return
+        self._swarm.heartbeat(now)
+        if self._announcer is not None:
+            self._announcer.heartbeat(now)
+            if self.state == "downloading" and len(self._swarm.peers) < FEW_PEERS and not self._swarm.dialing:
+                self._announcer.want_more_peers()
+        self._dial(now)
+
+    def _dial(self, now: float) -> None:
+        swarm = self._swarm
+        if swarm is None or self.state != "downloading":
+            return
+        most = self._owner.settings.network.max_connections_per_torrent
+        room = min(self._owner.dial_room(), most - len(swarm.peers) - swarm.dialing)
+        for address in swarm.peerlist.next_to_dial(room, now):
+            swarm.dialing += 1
+            self._owner.dial(address, swarm)
+
+    # ------------------------------------------------------------------ what the swarm tells (SwarmOwner)
+
+    def publish(self, event: Event) -> None:
+        self._owner.bus.publish(event)
+
+    def piece_completed(self, piece: int) -> None:
+        """Nothing to do yet; the record of what we have will be kept here."""
+
+    def download_completed(self) -> None:
+        now = self._owner.now()
+        if self._announcer is not None:
+            self._announcer.completed()
+        self._owner.bus.publish(TorrentCompleted(self.infohash))
+        self._enter_seeding(now)
+
+    def storage_failed(self, error: StorageError) -> None:
+        if self.state not in ("error", "stopping", "stopped"):
+            self._fail(error)
+
+    def peers_needed(self) -> None:
+        if self._announcer is not None:
+            self._announcer.want_more_peers()
+
+    # ------------------------------------------------------------------ what the announcer asks (AnnouncerOwner)
+
+    def announce_counts(self) -> AnnounceCounts:
+        snapshot = self.snapshot()
+        return AnnounceCounts(
+            uploaded=snapshot.uploaded, downloaded=snapshot.downloaded, left=snapshot.wanted - snapshot.done
+        )
+
+    def peers_wanted(self) -> int:
+        """How many addresses would help; 0 when seeding (others come to us)."""
+        if self._swarm is None or self.state != "downloading":
+            return 0
+        return max(0, self._owner.settings.network.max_connections_per_torrent - len(self._swarm.peers))
+
+    def peers_found(self, addresses: Sequence[Address], tracker: str) -> None:
+        if self._swarm is not None:
+            self._swarm.peerlist.add(addresses, Source.TRACKER, self._owner.now())
+            self._owner.bus.publish(TrackerAnnounced(self.infohash, tracker, len(addresses)))
+            self._dial(self._owner.now())
+
+    def tracker_changed(self, state: TrackerState) -> None:
+        if state.error:
+            self._owner.bus.publish(TrackerFailed(self.infohash, state.url, state.error))
+
+    def delete_data(self) -> None:
+        """Delete its files, and the folders they leave empty. Blocking; for ``Session.remove``."""
+        if self._storage is not None:
+            self._storage.delete()
+
+    @property
+    def swarm(self) -> Swarm | None:
+        """The live peers, while it runs (for the session and tests)."""
+        return self._swarm if self.state in ("downloading", "seeding") else None
+
+    def __repr__(self) -> str:
+        return f"<Torrent {self.name[:40]!r} {self.infohash.hex()[:8]} [{self.state}]>"
+
+
+def _refuse(paths: Collection[str], what: str) -> None:
+    if paths:
+        first = sorted(paths)[0]
+        more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+        raise ForeignFileError(
+            f"{first} {what}{more}: it is not ours, so nothing was written; move it away, or allow it with --overwrite",
+            first,
+        )

@@ -1,0 +1,1 @@
+"""Choices: who is asked for what, who is served, when to announce. See README.md for what may not enter."""

@@ -1,0 +1,418 @@
+"""PiecePicker: which blocks to ask of a peer next (BEP 3: rarest first, random first pieces, strict piece order, endgame).
+
+The order of thought, for one peer that has room for ``count`` more requests:
+
+1. go on with the piece this peer is working through;
+2. else an open piece that nobody works through, rarest first;
+3. else a new piece, if there is memory for one: any at random while we have fewer than ``random_first`` (so that we soon
+   have something to give), the first one when sequential, else one of the rarest, chosen evenly;
+4. else share an open piece with the peers that work on it;
+5. else, when no block anywhere is free (endgame): a block that others were asked for, a few at a time.
+
+How rare a piece is, is kept, never recomputed. Peers that have everything are one integer. For the others the counts of
+all pieces are kept *bit-sliced*: plane *k* is a bitfield holding bit *k* of every piece's count. Then a whole bitfield
+is added or taken away by a ripple of a few ANDs and XORs (0.1 ms for 500,000 pieces, where a loop took 77 ms for a fifth
+of them), one ``have`` touches one bit in a plane or two, and "the rarest among these candidates" is a walk down the planes.
+
+It knows peers only as keys and bitfields, blocks as (piece, begin, length). It keeps what it decided (which block was asked
+how often), so its owner must report every answer: ``received``, ``released``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bitarray import bitarray
+from bitarray.util import count_n, ones, zeros
+
+from unchoke.layout import TorrentLayout
+from unchoke.types import BLOCK_SIZE, Block
+
+if TYPE_CHECKING:
+    from random import Random
+
+Key = Hashable
+_HELD = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickerSettings:
+    """How pieces are chosen."""
+
+    random_first: int = 4
+    """Pieces picked at random before rarest-first begins (BEP 3; four in the first client and in libtorrent)."""
+
+    sequential: bool = False
+    """First to last, for data that is used while it comes. Costs the swarm variety."""
+
+    endgame_requests: int = 8
+    """Blocks asked twice that one peer may have open at a time. More finish no sooner and are fetched in vain."""
+
+    endgame_copies: int = 3
+    """Peers that one block may be asked of at the same time."""
+
+
+class OpenPiece:
+    """A piece of which blocks are asked or held.
+
+    ``states``: a byte a block: 0 free, 255 held, else how many peers were asked for it. ``free`` is a stack of the free ones.
+    ``givers``: who gave each block.
+    """
+
+    __slots__ = ("asked_twice", "free", "givers", "index", "leader", "left", "size", "states")
+
+    def __init__(self, index: int, size: int) -> None:
+        count = -(-size // BLOCK_SIZE)
+        self.index = index
+        self.size = size
+        self.left = count
+        self.states = bytearray(count)
+        self.free = list(range(count - 1, -1, -1))
+        self.givers: list[Key] = [None] * count
+        self.leader: Key = None
+        self.asked_twice = False  # some block of it was asked of two peers at one time
+
+    @property
+    def is_untouched(self) -> bool:
+        """Nothing held and nothing asked."""
+        return not any(self.states)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Somebody was asked for a block of it."""
+        return any(0 < state < _HELD for state in self.states)
+
+    def __repr__(self) -> str:
+        signs = "".join("." if state == 0 else "x" if state == _HELD else str(state) for state in self.states[:64])
+        return f"<OpenPiece {self.index} [{signs}]>"
+
+
+class PiecePicker:
+    """``have`` and ``wanted`` are bitfields over all pieces; ``wanted`` defaults to all."""
+
+    def __init__(
+        self,
+        layout: TorrentLayout,
+        rng: Random,
+        *,
+        settings: PickerSettings | None = None,
+        have: bitarray | None = None,
+        wanted: bitarray | None = None,
+    ) -> None:
+        self.settings = settings or PickerSettings()
+        self._layout = layout
+        self._rng = rng
+        count = layout.piece_count
+        self.have: bitarray = have.copy() if have is not None else zeros(count, "big")
+        self.wanted: bitarray = wanted.copy() if wanted is not None else ones(count, "big")
+        self.open: dict[int, OpenPiece] = {}
+        self._todo: bitarray = self.wanted & ~self.have  # wanted, neither had nor open
+        self._have_count = self.have.count(1)
+        self._left = self._todo.count(1)  # wanted and not had; open ones too
+        self._unfinished: dict[int, OpenPiece] = {}  # open, with free blocks
+        self._current: dict[Key, OpenPiece] = {}
+        self._planes: list[bitarray] = []
+        self._seeds = 0
+        self._single: set[int] = set()  # failed once: the next try is one peer's alone
+
+    # ------------------------------------------------------------------ the swarm changes
+
+    def add_peer(self, pieces: bitarray | None) -> None:
+        """A peer's pieces count from now on; None for one that has all."""
+        if pieces is None:
+            self._seeds += 1
+            return
+        carry = pieces
+        for number, plane in enumerate(self._planes):
+            both = plane & carry
+            self._planes[number] = plane ^ carry
+            carry = both
+            if not carry.any():
+                return
+        if carry.any():
+            self._planes.append(carry.copy())
+
+    def remove_peer(self, pieces: bitarray | None) -> None:
+        """The opposite of ``add_peer``, with the pieces the peer has by now."""
+        if pieces is None:
+            self._seeds -= 1
+            return
+        borrow = pieces
+        for number, plane in enumerate(self._planes):
+            less = borrow & ~plane
+            self._planes[number] = plane ^ borrow
+            borrow = less
+            if not borrow.any():
+                break
+        while self._planes and not self._planes[-1].any():
+            self._planes.pop()
+
+    def add_have(self, piece: int) -> None:
+        """A counted peer that has not all got one more piece."""
+        for plane in self._planes:
+            if plane[piece]:
+                plane[piece] = 0
+            else:
+                plane[piece] = 1
+                return
+        plane = zeros(len(self.have), "big")
+        plane[piece] = 1
+        self._planes.append(plane)
+
+    def availability(self, piece: int) -> int:
+        """How many counted peers have this piece."""
+        return self._seeds + sum(plane[piece] << number for number, plane in enumerate(self._planes))
+
+    def copies(self) -> float:
+        """Distributed copies: the rarest piece's count, and the share of pieces that have more (ours not counted)."""
+        count = len(self.have)
+        if not count:
+            return float(self._seeds)
+        rarest = self._rarest(ones(count, "big"))
+        least = self.availability(rarest.find(1))
+        return least + 1 - rarest.count(1) / count
+
+    # ------------------------------------------------------------------ questions
+
+    @property
+    def left(self) -> int:
+        """Wanted pieces that we do not have."""
+        return self._left
+
+    @property
+    def is_done(self) -> bool:
+        return self._left == 0
+
+    @property
+    def in_endgame(self) -> bool:
+        """Everything wanted is asked of somebody or held."""
+        return self._left > 0 and not self._unfinished and not self._todo.any()
+
+    def wants(self, pieces: bitarray | None) -> bool:
+        """Has a peer with these pieces (None: all) anything that we want? The question behind *interested*."""
+        if pieces is None:
+            return self._left > 0
+        return bool((self.wanted & pieces & ~self.have).any())
+
+    def wants_piece(self, piece: int) -> bool:
+        return bool(self.wanted[piece] and not self.have[piece])
+
+    # ------------------------------------------------------------------ picking
+
+    def next(
+        self,
+        key: Key,
+        pieces: bitarray | None,
+        count: int,
+        may_open: Callable[[int], bool],
+        asked: Container[tuple[int, int]] = (),
+    ) -> list[Block]:
+        """Up to ``count`` blocks to ask of peer ``key`` that has ``pieces`` (None: all). They count as asked from now on.
+
+        ``may_open(piece)`` reserves memory for a new piece, or says no. ``asked`` are the (piece, begin) that this peer
+        was asked for already. The hot path: 0.6 µs a block, with 1,000 pieces or 100,000.
+        """
+        blocks: list[Block] = []
+        piece = self._current.get(key)
+        room = count
+        while room > 0:
+            if piece is None or not piece.free:
+                piece = self._choose(key, pieces, may_open)
+                if piece is None:
+                    break
+            free, states, index = piece.free, piece.states, piece.index
+            whole = piece.size - BLOCK_SIZE
+            while free and room > 0:
+                number = free.pop()
+                begin = number * BLOCK_SIZE
+                states[number] += 1
+                blocks.append(Block(index, begin, BLOCK_SIZE if begin <= whole else piece.size - begin))
+                room -= 1
+            if not free:
+                self._unfinished.pop(index, None)
+        if not blocks and self.in_endgame:
+            return self._endgame(pieces, count, asked)
+        return blocks
+
+    def _choose(self, key: Key, pieces: bitarray | None, may_open: Callable[[int], bool]) -> OpenPiece | None:
+        chosen = self._orphan(pieces) or self._new(pieces, may_open) or self._shared(pieces)
+        if chosen is None:
+            self._current.pop(key, None)
+            return None
+        chosen.leader = key
+        self._current[key] = chosen
+        return chosen
+
+    def _usable(self, pieces: bitarray | None) -> Iterator[OpenPiece]:
+        """Open pieces with free blocks that this peer has, and that need not come from one peer alone."""
+        single = self._single
+        for index, piece in self._unfinished.items():
+            if (pieces is None or pieces[index]) and index not in single:
+                yield piece
+
+    def _orphan(self, pieces: bitarray | None) -> OpenPiece | None:
+        current = self._current
+        best: OpenPiece | None = None
+        for piece in self._usable(pieces):
+            if current.get(piece.leader) is not piece and (best is None or piece.left < best.left):
+                best = piece
+        return best
+
+    def _shared(self, pieces: bitarray | None) -> OpenPiece | None:
+        return max(self._usable(pieces), key=lambda piece: len(piece.free), default=None)
+
+    def _new(self, pieces: bitarray | None, may_open: Callable[[int], bool]) -> OpenPiece | None:
+        candidates = self._todo if pieces is None else self._todo & pieces
+        if not candidates.any():
+            return None
+        index = self._pick(candidates)
+        if index < 0 or not may_open(index):
+            return None
+        self._todo[index] = 0
+        piece = OpenPiece(index, self._layout.piece_size(index))
+        self.open[index] = self._unfinished[index] = piece
+        return piece
+
+    def _pick(self, candidates: bitarray) -> int:
+        if self.settings.sequential:
+            return candidates.find(1)
+        if self._have_count >= self.settings.random_first:
+            candidates = self._rarest(candidates)
+        total = candidates.count(1)
+        return count_n(candidates, self._rng.randrange(total) + 1) - 1 if total else -1
+
+    def _rarest(self, candidates: bitarray) -> bitarray:
+        """Those of the candidates that the fewest peers have: from the highest bit of the counts down, keep the zeros if any."""
+        for plane in reversed(self._planes):
+            fewer = candidates & ~plane
+            if fewer.any():
+                candidates = fewer
+        return candidates
+
+    def _endgame(self, pieces: bitarray | None, count: int, asked: Container[tuple[int, int]]) -> list[Block]:
+        settings = self.settings
+        found: list[Block] = []
+        room = min(count, settings.endgame_requests)
+        for copies in range(1, settings.endgame_copies):
+            for piece in self.open.values():
+                if (pieces is not None and not pieces[piece.index]) or piece.index in self._single:
+                    continue
+                for number, state in enumerate(piece.states):
+                    begin = number * BLOCK_SIZE
+                    if state == copies and (piece.index, begin) not in asked:
+                        if len(found) >= room:
+                            return found
+                        piece.states[number] += 1
+                        piece.asked_twice = True
+                        found.append(Block(piece.index, begin, min(BLOCK_SIZE, piece.size - begin)))
+            if found:
+                break
+        return found
+
+    # ------------------------------------------------------------------ answers
+
+    def needs(self, key: Key, piece: int, begin: int) -> bool:
+        """Is this block of an open piece still missing, and may it come from this peer?"""
+        open_piece = self.open.get(piece)
+        if open_piece is None or open_piece.states[begin // BLOCK_SIZE] == _HELD:
+            return False
+        return not self._single or piece not in self._single or open_piece.leader == key
+
+    def received(self, key: Key, piece: int, begin: int) -> OpenPiece | None:
+        """A block is in. Returns its piece, complete when ``left`` is 0; None if the block was not needed any more."""
+        open_piece = self.open.get(piece)
+        if open_piece is None:
+            return None
+        number = begin // BLOCK_SIZE
+        states = open_piece.states
+        if states[number] == _HELD:
+            return None
+        if states[number] == 0:  # it had been let go: late, and welcome
+            open_piece.free.remove(number)
+            if not open_piece.free:
+                self._unfinished.pop(piece, None)
+        states[number] = _HELD
+        open_piece.givers[number] = key
+        open_piece.left -= 1
+        return open_piece
+
+    def released(self, blocks: Iterable[tuple[int, int]]) -> None:
+        """These (piece, begin) will not come from one peer that was asked: choked, rejected, too late, gone."""
+        for index, begin in blocks:
+            piece = self.open.get(index)
+            if piece is None:
+                continue
+            number = begin // BLOCK_SIZE
+            state = piece.states[number]
+            if state in (0, _HELD):
+                continue
+            piece.states[number] = state - 1
+            if state == 1:
+                piece.free.append(number)
+                self._unfinished[index] = piece
+
+    def peer_gone(self, key: Key) -> list[int]:
+        """The peer works on nothing any more (choked, snubbed or gone); release its blocks first.
+
+        A piece that had to come from it alone starts again; those are returned, so that memory is freed.
+        """
+        self._current.pop(key, None)
+        closed = [index for index in self._single if index in self.open and self.open[index].leader == key]
+        for index in closed:
+            self._close(index)
+        return closed
+
+    def close_untouched(self) -> list[int]:
+        """Open pieces of which nothing is held and nothing asked go back to the heap; returned, so that memory is freed."""
+        idle = [index for index, piece in self._unfinished.items() if piece.is_untouched]
+        for index in idle:
+            self._close(index)
+        return idle
+
+    def evict(self, pieces: bitarray) -> int | None:
+        """Give up an open piece nobody is asked for and a peer with ``pieces`` lacks: memory must not wait for the departed."""
+        stuck = [p for p in self.open.values() if p.left and not pieces[p.index] and not p.is_waiting]
+        if not stuck:
+            return None
+        index = max(stuck, key=lambda piece: piece.left).index
+        self._close(index)
+        return index
+
+    def _close(self, index: int) -> None:
+        del self.open[index]
+        self._unfinished.pop(index, None)
+        if self.wanted[index] and not self.have[index]:
+            self._todo[index] = 1
+
+    def piece_good(self, index: int) -> None:
+        """The piece was verified and written."""
+        self.open.pop(index, None)
+        self._unfinished.pop(index, None)
+        self._single.discard(index)
+        if not self.have[index]:
+            self.have[index] = 1
+            self._todo[index] = 0
+            self._have_count += 1
+            self._left -= self.wanted[index]
+
+    def piece_bad(self, index: int, *, single: bool = False) -> None:
+        """The piece failed (or could not be written) and is fetched again; ``single``: the whole of it from one peer."""
+        if index in self.open:
+            self._close(index)
+        if single:
+            self._single.add(index)
+
+    def piece_lost(self, index: int) -> None:
+        """A piece that we had is no longer there."""
+        if self.have[index]:
+            self.have[index] = 0
+            self._have_count -= 1
+            if self.wanted[index]:
+                self._left += 1
+                self._todo[index] = 1
+
+    def __repr__(self) -> str:
+        have, count = self._have_count, len(self.have)
+        return f"<PiecePicker [{have}/{count} had | {len(self.open)} open | {self._left} wanted{' | endgame' * self.in_endgame}]>"

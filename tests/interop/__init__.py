@@ -1,0 +1,1 @@
+"""Real BitTorrent programs of other people, and the little networks they run in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_failure_waits_ever_longer() -> None:
         assert due is not None
         waits.append(due - now)
         now = due
-    assert all(later > 1.3 * sooner for sooner, later in zip(waits, waits[1:], strict=False))
+    assert all(later > 1.3 * sooner for sooner, later in pairwise(waits))
     assert 10 < waits[0] < 20
 
 

@@ -248,7 +248,10 @@ class Getting:
             hook = run_hook(self._network.on_complete, torrent.name, torrent.path, torrent.infohash.hex())
             self._hooks.add(asyncio.ensure_future(hook))
         if wish.seeds:
-            await self._seed(torrent)
+            try:
+                await self._seed(torrent)
+            except UnchokeError as error:
+                self._outcomes[number] = error
 
     async def _within(self, torrent: Torrent, session: Session) -> None:
         """Wait for the torrent, but no longer than ``--timeout`` without progress."""
@@ -258,14 +261,13 @@ class Getting:
             return
         done = asyncio.ensure_future(torrent.done())
         try:
-            last: tuple[float, ...] = ()
-            since = session.now()
+            furthest, since = -1.0, session.now()
             while not done.done():
                 await asyncio.wait([done], timeout=min(0.5, limit))
                 snapshot = torrent.snapshot()
-                mark = (snapshot.done, snapshot.checked, snapshot.downloaded - snapshot.wasted)
-                if mark != last:
-                    last, since = mark, session.now()
+                reached = snapshot.checked + snapshot.downloaded - snapshot.wasted
+                if reached > furthest:
+                    furthest, since = reached, session.now()
                 elif session.now() - since >= limit:
                     why = snapshot.why() or "no data came"
                     await torrent.stop()

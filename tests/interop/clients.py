@@ -64,7 +64,7 @@ class Client(ABC):
     def wait_complete(self, timeout: float) -> None:
         """Until every byte is verified and written; HostError with the program's output otherwise."""
 
-    def get(self, torrent: Path, folder: Path, peer: Peer, timeout: float = 60.0) -> None:
+    def get(self, torrent: Path, folder: Path, peer: Peer, timeout: float = 45.0) -> None:
         """Download to the end."""
         self.start_get(torrent, folder, [peer] if self.dials else [])
         self.wait_complete(timeout)

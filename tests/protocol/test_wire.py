@@ -233,10 +233,9 @@ def test_a_block_goes_out_as_two_vectors_uncopied() -> None:
         (b"\0\0\0\x02\x00\x00", "body of a message that has none"),
         (b"\0\0\0\x03\x05\xff\xff", "spare bits"),
         (b"\0\0\0\x02\x05\xff", "bitfield of 1 bytes"),
-        (m.UNCHOKE + m.encode_bitfield(Bitfield(10)), "not the first message"),
-        (m.encode_have(1) + m.HAVE_ALL, "not the first message"),
-        (m.HAVE_NONE + m.HAVE_ALL, "not the first message"),
-        (block(0, 0, b"x") + m.HAVE_ALL, "not the first message"),
+        (m.encode_bitfield(Bitfield(10)) + m.HAVE_NONE, "said that it has nothing"),
+        (m.encode_have(1) + m.HAVE_NONE, "said that it has nothing"),
+        (m.HAVE_NONE + m.UNCHOKE + m.HAVE_NONE, "said that it has nothing"),
     ],
 )
 @pytest.mark.parametrize("crumbs", [False, True])
@@ -245,10 +244,11 @@ def test_what_no_correct_peer_sends(data: bytes, reason: str, crumbs: bool) -> N
         feed(listening(), data, 1 if crumbs else len(data))
 
 
-def test_an_extended_message_may_stand_before_the_bitfield() -> None:
+@pytest.mark.parametrize("first", [m.encode_extended(0, b"de"), m.encode_port(6881), m.INTERESTED, m.UNCHOKE])
+def test_some_talk_before_they_tell_what_they_have(first: bytes) -> None:
     wire = listening()
-    wire.receive(memoryview(m.encode_extended(0, b"de") + m.encode_port(6881) + m.HAVE_ALL))
-    assert wire.their_half is Half.TALKING
+    assert wire.receive(memoryview(first + m.HAVE_ALL))[-1] == m.HaveAll()
+    assert wire.their_half is Half.TOLD
 
 
 @pytest.mark.parametrize("data", [m.HAVE_ALL, m.HAVE_NONE, m.encode_reject((0, 0, 1)), m.encode_suggest(1)])

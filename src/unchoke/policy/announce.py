@@ -328,11 +328,11 @@ class AnnounceSchedule:
     def failed(self, url: str, now: float, error: str, retry_in: float | None = None) -> None:
         """``url`` refused or could not be reached. ``retry_in``: its own wish in seconds (BEP 31); ``inf`` is never."""
         tracker = self._by_url[url]
+        self._rouse_others(tracker, now)
         tracker.announcing, tracker.status, tracker.error = False, "failed", error
         tracker.failures += 1
         tracker.last = now
         tracker.next = tracker.earliest = now + self._back_off(tracker, now, retry_in)
-        self._rouse_others(tracker, now)
 
     def _back_off(self, tracker: _Tracker, now: float, retry_in: float | None) -> float:
         """Doubling, with up to a quarter more by chance so that ten thousand torrents do not come back as one; and never
@@ -347,13 +347,13 @@ class AnnounceSchedule:
         """``url`` was asked a while ago: the next of its tier is due, while its own retries go on."""
         tracker = self._by_url[url]
         if tracker.announcing and tracker.status != "silent":
+            self._rouse_others(tracker, now)
             tracker.status = "silent"
             tracker.error = f"no answer for {now - tracker.began:.0f} s, still trying"
-            self._rouse_others(tracker, now)
 
     def _rouse_others(self, failed: _Tracker, now: float) -> None:
-        """Those of the tier that stood by because another one worked are needed now."""
-        for tracker in failed.tier.trackers:
+        """If it was the one the tier relied on, those that worked and stood by are needed now."""
+        for tracker in failed.tier.trackers if failed.status == "working" else ():
             if tracker is not failed and tracker.status == "working":
                 tracker.next = min(tracker.next, max(now, tracker.earliest))
 

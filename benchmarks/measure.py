@@ -1,20 +1,18 @@
-"""One process from exec to exit: wall clock, processor time, peak memory; and the processor time of one that goes on.
-
-The measuring process must stay small: Linux counts the memory of the parent at the moment of the fork into the child's
-peak, so libtorrent, aiohttp and the like are never imported here.
-"""
+"""One process from exec to exit: wall clock, processor time, peak memory; and the processor time of one that goes on."""
 
 from __future__ import annotations
 
+import json
 import os
-import select
+import signal
 import subprocess
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
+LAUNCH = str(Path(__file__).with_name("launch.py"))
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -31,38 +29,37 @@ class Run:
     rss: int
 
 
-def run(argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, timeout: float = 600.0) -> Run:
-    """Run to the end. Raises BenchError with the end of its output when it fails or is not done in ``timeout`` seconds."""
+def run(argv: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None, timeout: float = 600.0) -> Run:
+    """Run to the end; ``folder`` keeps its output. BenchError when it fails or is not done in ``timeout`` seconds."""
+    log, result = folder / "log", folder / "cost.json"
+    result.unlink(missing_ok=True)
     with log.open("wb") as out:
-        began = time.perf_counter()
-        child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
+        launcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", LAUNCH, str(result), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
         )
         try:
-            in_time = _await_exit(child.pid, timeout)
-        except BaseException:
-            child.kill()
-            child.wait()
+            launcher.wait(timeout)
+        except BaseException as error:
+            os.killpg(launcher.pid, signal.SIGKILL)  # the session we made: the launcher and what it started
+            launcher.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise _failure(argv, f"not done in {timeout:g} s", log) from None
             raise
-        wall = time.perf_counter() - began
-        if not in_time:
-            child.kill()
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if not in_time or child.returncode:
-        what = f"not done in {timeout:g} s" if not in_time else f"ended with {child.returncode}"
-        raise BenchError(f"{' '.join(argv)}: {what}\n{log.read_text(errors='replace')[-2000:]}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    if not result.exists():
+        raise _failure(argv, "could not be started", log)
+    cost = json.loads(result.read_text())
+    if cost["exit"]:
+        raise _failure(argv, f"ended with {cost['exit']}", log)
+    return Run(cost["wall"], cost["cpu"], cost["rss"])
 
 
-def _await_exit(pid: int, timeout: float) -> bool:
-    handle = os.pidfd_open(pid)
-    try:
-        waiting = select.poll()
-        waiting.register(handle, select.POLLIN)
-        return bool(waiting.poll(timeout * 1000))
-    finally:
-        os.close(handle)
+def _failure(argv: Sequence[str], what: str, log: Path) -> BenchError:
+    return BenchError(f"{' '.join(argv)}: {what}\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def cpu_of(pid: int) -> float:

@@ -97,7 +97,7 @@ class Stage:
         return took
 
     def measure(self, argv: list[str]) -> Run:
-        return run(argv, self.folder / "log", env=self._private("get"), timeout=self.timeout)
+        return run(argv, self.folder, env=self._private("get"), timeout=self.timeout)
 
     def _private(self, name: str) -> dict[str, str]:
         home = self.folder / f"home-{name}-{next(self._numbers)}"

@@ -65,7 +65,7 @@ def test_what_is_wrong_is_named(data: Path, torrent: str, capsys: pytest.Capture
     assert "damaged     data/a.bin (300000 bytes)" in said.out
     assert "longer      data/sub/c.bin (200006 of 200000 bytes)" in said.out
     assert "missing     data/sub/empty (0 bytes)" in said.out
-    assert said.err.splitlines()[-1].startswith("unchoke: data: 1 of 8 pieces do not match")
+    assert said.err.splitlines()[-1].startswith("unchoke: data: 1 of 8 pieces does not match")
     code, report = check_json(capsys, torrent, str(data.parent))
     assert code == 32
     assert not report["ok"]

@@ -186,9 +186,16 @@ async def test_nobody_there(client: HttpClient) -> None:
 
 
 async def test_no_tls_there(client: HttpClient) -> None:
-    async with serving(says(b"")) as url:
-        with pytest.raises(NetworkError, match=r"127\.0\.0\.1"):
-            await client.fetch(url.replace("http:", "https:"), timeout=5)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 this is no TLS\r\n\r\n")
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NetworkError, match=r"no secure connection to 127\.0\.0\.1"):
+            await client.fetch(f"https://127.0.0.1:{port}/", timeout=5)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +242,15 @@ async def test_a_closed_client_fetches_nothing() -> None:
 
 
 async def test_cancelled_in_the_middle(client: HttpClient) -> None:
-    async with serving(drips) as url:
+    asked = asyncio.Event()
+
+    async def answer(head: str, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await drips(head, writer)
+
+    async with serving(answer) as url:
         task = asyncio.create_task(client.fetch(url))
-        await asyncio.sleep(0.05)
+        await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

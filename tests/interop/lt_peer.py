@@ -18,7 +18,7 @@ import libtorrent as lt
 
 def session_on(listen: str, up: int) -> lt.session:
     alerts = lt.alert.category_t
-    return lt.session(
+    session = lt.session(
         {
             "listen_interfaces": listen,
             "enable_dht": False,
@@ -33,6 +33,10 @@ def session_on(listen: str, up: int) -> lt.session:
             "alert_mask": alerts.status_notification | alerts.error_notification | alerts.storage_notification,
         }
     )
+    everybody = lt.ip_filter()  # by default the limit is not for private networks, where the tests are
+    everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << lt.session.global_peer_class_id)
+    session.set_peer_class_filter(everybody)
+    return session
 
 
 def say(line: str) -> None:

@@ -63,6 +63,7 @@ class Dialer:
         self._clock = clock
         self._tasks = Tasks("dialer")
         self._waiting: dict[Peer, Target | None] = {}
+        self._closed = False
         self.half_open = 0
 
     # ------------------------------------------------------------------ both directions
@@ -109,8 +110,13 @@ class Dialer:
             peer.flush()
             return
         self._waiting[peer] = None
-        if len(self._waiting) > MOST_WAITING or self._room() <= 0:
+        if self._closed:  # the kernel had accepted it already
+            peer.close("we are closing")
+        elif self._room() < 0:
             peer.close("too many connections")
+        elif len(self._waiting) > MOST_WAITING:
+            # The longest silent one goes, not the newcomer: who means it shakes hands within a round trip.
+            next(stranger for stranger, goal in self._waiting.items() if goal is None).close("made room for others")
 
     def peer_shook_hands(self, peer: Peer, handshake: Handshake) -> None:
         target = self._waiting.get(peer)
@@ -158,6 +164,7 @@ class Dialer:
                 peer.close(f"no handshake within {limit:g} s")
 
     async def aclose(self) -> None:
+        self._closed = True
         await self._tasks.aclose()
         for peer in list(self._waiting):
             peer.close("we are closing")

@@ -134,18 +134,11 @@ class Disk:
             self._working += 1
             self._writers.submit(self._drain)
 
-    async def flush(self) -> None:
-        """Wait until every job handed in so far has run and told its owner."""
-        while self._working or self._jobs:
-            await asyncio.to_thread(lambda: None)
-            await asyncio.sleep(0.001)
-
     async def aclose(self) -> None:
         """Finish what is under way and end the threads."""
         if self._closed:
             return
         self._closed = True
-        await self.flush()
         await asyncio.to_thread(self._readers.shutdown, True)
         await asyncio.to_thread(self._writers.shutdown, True)
         self._piece_buffers.clear()
@@ -158,7 +151,7 @@ class Disk:
 class TorrentDisk:
     """The pieces of one torrent on their way to and from its storage."""
 
-    __slots__ = ("_disk", "_finishing", "_hashes", "_layout", "_open", "_views", "refused", "storage")
+    __slots__ = ("_disk", "_finishing", "_flushing", "_hashes", "_layout", "_open", "_views", "refused", "storage")
 
     def __init__(self, disk: Disk, storage: Storage, layout: TorrentLayout, piece_hashes: bytes) -> None:
         self._disk = disk
@@ -168,6 +161,7 @@ class TorrentDisk:
         self._open: dict[int, bytearray] = {}
         self._views: dict[int, memoryview] = {}
         self._finishing = 0
+        self._flushing: list[asyncio.Future[None]] = []
         self.refused = False  # may_open said no since this was last cleared: somebody waits for memory
 
     def may_open(self, piece: int) -> bool:
@@ -209,6 +203,10 @@ class TorrentDisk:
             self._finishing -= 1
             disk.give_back(buffer)
             finished(piece, outcome, error)
+            if not self._finishing:
+                for waiter in self._flushing:
+                    if not waiter.done():
+                        waiter.set_result(None)
 
         disk.run(job)
 
@@ -248,6 +246,16 @@ class TorrentDisk:
     def is_busy(self) -> bool:
         """Pieces are being hashed or written."""
         return self._finishing > 0
+
+    async def flush(self) -> None:
+        """Wait until every piece handed to ``finish`` has told its owner."""
+        while self._finishing:
+            waiter = asyncio.get_running_loop().create_future()
+            self._flushing.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._flushing.remove(waiter)
 
     def close(self) -> None:
         """Give back what is open. What is being finished still finishes."""

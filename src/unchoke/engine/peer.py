@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 #: Seconds of our silence after which a keep-alive is sent (BEP 3: two minutes, with some room for slow lines).
 KEEP_ALIVE = 100.0
 
+#: Bytes a peer may leave unread. We queue at most one batch of blocks (256 KiB) and small messages; more is answers to a
+#: flood of questions from a peer that does not read them.
+MOST_UNSENT = 1024 * 1024
+
 #: Release borrowed views after each call. Tests switch it on.
 CHECK_BORROWED = False
 
@@ -66,6 +70,7 @@ class Peer(asyncio.BufferedProtocol):
     __slots__ = (
         "_buffer",
         "_closing",
+        "_framed",
         "_heard_at",
         "_loop",
         "_owner",
@@ -105,6 +110,7 @@ class Peer(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._closing: tuple[str, bool] | None = None
         self.wire = PeerWire(max_message=max_message)
+        self._framed = 0
         self.incoming = dialed is None
         self.dialed = dialed
         self.address = dialed or Address("", 0)
@@ -121,6 +127,9 @@ class Peer(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._closing is not None:  # while the transport was being made
+            self._transport.abort()
+            return
         # Pause as soon as anything is unsent, resume when all is sent: then pooled buffers are free.
         self._transport.set_write_buffer_limits(high=0, low=0)
         name = transport.get_extra_info("peername")
@@ -143,8 +152,10 @@ class Peer(asyncio.BufferedProtocol):
         except ProtocolError as error:
             self.close(f"broke the protocol: {error}", fault=True)
             return
-        if items:
+        if self.wire.framed != self._framed:
+            self._framed = self.wire.framed
             self._heard_at = self._loop.time()
+        if items:
             for item in items:
                 kind = type(item)
                 if kind is Blocks:
@@ -211,6 +222,8 @@ class Peer(asyncio.BufferedProtocol):
             self._transport.write(data[0])
         else:
             self._transport.writelines(data)
+        if self.unsent > MOST_UNSENT:
+            self.close("does not read what we send", fault=True)
 
     @property
     def unsent(self) -> int:

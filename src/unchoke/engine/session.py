@@ -65,6 +65,7 @@ class Session:
         self.torrents: dict[InfoHash, Torrent] = {}
         self._given_network = network
         self._port = 0
+        self._peer_count = 0
         self._running = False
         self._tasks = Tasks("session")
 
@@ -203,6 +204,9 @@ class Session:
     def call_later(self, delay: float, call: Callable[[], None]) -> object:
         return self._loop.call_later(delay, call)
 
+    def peers_changed(self, change: int) -> None:
+        self._peer_count += change
+
     def dial_room(self) -> int:
         return self._dialer.free
 
@@ -237,9 +241,7 @@ class Session:
         return torrent.swarm if torrent is not None else None
 
     def _room(self) -> int:
-        swarms = [torrent.swarm for torrent in self.torrents.values()]
-        held = self._dialer.waiting + sum(len(swarm.peers) for swarm in swarms if swarm is not None)
-        return self.settings.network.max_connections - held
+        return self.settings.network.max_connections - self._dialer.waiting - self._peer_count
 
     # ------------------------------------------------------------------ time
 

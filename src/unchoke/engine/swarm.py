@@ -56,6 +56,8 @@ class SwarmOwner(Protocol):
 
     def storage_failed(self, error: StorageError) -> None: ...
 
+    def peers_changed(self, change: int) -> None: ...
+
     def peers_needed(self) -> None: ...
 
 
@@ -144,6 +146,7 @@ class Swarm:
         peer.upload = Upload(peer, self, self.disk, self.layout, self._up, now)
         self.picker.add_peer(peer.download.pieces.bits)
         self.peers[peer] = None
+        self.owner.peers_changed(1)
         if peer.dialed is not None:
             self.dialing -= 1
             self.peerlist.connected(peer.dialed, Source(0), now)
@@ -177,6 +180,7 @@ class Swarm:
         if peer not in self.peers:
             return
         del self.peers[peer]
+        self.owner.peers_changed(-1)
         now = self._clock()
         self._stop_asking(peer, now)
         self.picker.remove_peer(peer.download.bits)
@@ -432,6 +436,8 @@ class Swarm:
         """From counted bits to one integer; and two seeds have nothing to say to each other."""
         self.picker.remove_peer(peer.download.pieces.bits)
         peer.download.has_all = True
+        if peer.listen_address is not None:
+            self.peerlist.is_seed(peer.listen_address)
         self.picker.add_peer(None)
         if self.picker.is_done and not self._closed:
             peer.close("both have everything")

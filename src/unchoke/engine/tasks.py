@@ -9,9 +9,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def finish(work: Coroutine[Any, Any, T], hurry: Callable[[], None] | None = None) -> T:
+    """Run ``work`` to its end, however often the caller is cancelled meanwhile; the cancellation is raised then.
+
+    For closing, and for blocking calls on a thread, which go on anyway. ``hurry`` is called when the caller is cancelled.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if hurry is not None:
+                hurry()
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.warning("! %r failed while its caller was cancelled: %s", task, failure)
+    raise cancelled
 
 
 class Tasks:

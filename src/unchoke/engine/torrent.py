@@ -100,6 +100,8 @@ class TorrentOwner(Protocol):
 
     def call_later(self, delay: float, call: Callable[[], None]) -> object: ...
 
+    def peers_changed(self, change: int) -> None: ...
+
     def dial_room(self) -> int: ...
 
     def dial(self, address: Address, swarm: Swarm) -> None: ...
@@ -221,6 +223,8 @@ class Torrent:
         if self._removed:
             raise StoppedError(f"{self.name}: removed")
         if self.state in ("stopped", "error"):
+            if self._announcer is not None:  # after an error it is still half in the swarm
+                await self._leave()
             self.error = None
             self._started_at = self._owner.now()
             self._set_state("checking" if self._known_have is None else "starting")
@@ -352,9 +356,10 @@ class Torrent:
         layout = self.metainfo.layout
         if self.options.trust:
             return ones(layout.piece_count, "big")
+        ours = self.options.overwrite or self.options.seed_only  # a seed writes nothing
         if self.options.overwrite:
             await asyncio.to_thread(storage.shorten)
-        else:
+        if not ours:
             _refuse(await asyncio.to_thread(storage.oversized), "is longer than the torrent says")
 
         def progress(done: int) -> None:
@@ -362,7 +367,7 @@ class Torrent:
 
         threads = self._owner.settings.disk.check_threads
         have = await check(storage, layout, self.metainfo.piece_hashes, threads=threads, progress=progress)
-        if not self.options.overwrite:
+        if not ours:
             _refuse(await asyncio.to_thread(storage.foreign_files, have), "holds other data than the torrent's")
         log.info("= %s checked: %d of %d pieces are there", self, have.count(), layout.piece_count)
         return have.bits
@@ -446,7 +451,7 @@ class Torrent:
             self._announcer = None
             if swarm is not None:
                 swarm.close()
-                await self._owner.disk.flush()
+                await swarm.disk.flush()
                 swarm.disk.close()
                 self._known_have = swarm.picker.have
             if self._storage is not None:
@@ -498,11 +503,11 @@ class Torrent:
 
     def _dial(self, now: float) -> None:
         swarm = self._swarm
-        if swarm is None or self.state != "downloading":
+        if swarm is None or self.state not in ("downloading", "seeding"):
             return
         most = self._owner.settings.network.max_connections_per_torrent
         room = min(self._owner.dial_room(), most - len(swarm.peers) - swarm.dialing)
-        for address in swarm.peerlist.next_to_dial(room, now):
+        for address in swarm.peerlist.next_to_dial(room, now, seeds=self.state == "downloading"):
             swarm.dialing += 1
             self._owner.dial(address, swarm)
 
@@ -515,6 +520,8 @@ class Torrent:
         """Nothing to do yet; the record of what we have will be kept here."""
 
     def download_completed(self) -> None:
+        if self.state != "downloading":  # the last piece was written while we were leaving
+            return
         now = self._owner.now()
         if self._announcer is not None:
             self._announcer.completed()
@@ -524,6 +531,9 @@ class Torrent:
     def storage_failed(self, error: StorageError) -> None:
         if self.state not in ("error", "stopping", "stopped"):
             self._fail(error)
+
+    def peers_changed(self, change: int) -> None:
+        self._owner.peers_changed(change)
 
     def peers_needed(self) -> None:
         if self._announcer is not None:
@@ -538,10 +548,11 @@ class Torrent:
         )
 
     def peers_wanted(self) -> int:
-        """How many addresses would help; 0 when seeding (others come to us)."""
-        if self._swarm is None or self.state != "downloading":
+        """How many addresses would help. A seed that nobody can dial must dial itself, but needs few."""
+        if self._swarm is None or self.state not in ("downloading", "seeding"):
             return 0
-        return max(0, self._owner.settings.network.max_connections_per_torrent - len(self._swarm.peers))
+        most = self._owner.settings.network.max_connections_per_torrent if self.state == "downloading" else FEW_PEERS
+        return max(0, most - len(self._swarm.peers))
 
     def peers_found(self, addresses: Sequence[Address], tracker: str) -> None:
         if self._swarm is not None:

@@ -106,9 +106,10 @@ class Upload:
         """Send what may be sent now. Called at the end of each wake-up, when the transport has drained, and when the limit allows."""
         peer = self._peer
         while self.queue and not self._reading and not self._sending:
-            if self._bucket.available(now) <= 0:
+            limit = self._bucket.available(now)
+            if limit <= 0:
                 return
-            batch = self._next_batch()
+            batch = self._next_batch(min(limit, READ_SIZE))
             start = batch[0].piece * self._layout.piece_length + batch[0].begin
             length = batch[-1].begin + batch[-1].length - batch[0].begin
             self._bucket.take(length)
@@ -123,8 +124,8 @@ class Upload:
             peer.flush()
             self.sent()
 
-    def _next_batch(self) -> list[Block]:
-        """The first request and those that follow it without a gap, up to one buffer."""
+    def _next_batch(self, most: float) -> list[Block]:
+        """The first request, and those that follow it without a gap, up to ``most`` bytes in all."""
         queue = self.queue
         batch = [queue.popleft()]
         begin = batch[0].begin
@@ -132,7 +133,7 @@ class Upload:
             last, following = batch[-1], queue[0]
             if following.piece != last.piece or following.begin != last.begin + last.length:
                 break
-            if following.begin + following.length - begin > READ_SIZE:
+            if following.begin + following.length - begin > most:
                 break
             batch.append(queue.popleft())
         return batch

@@ -105,13 +105,18 @@ class PeerList:
             new += 1
         return new
 
-    def next_to_dial(self, count: int, now: float) -> list[Address]:
-        """Up to ``count`` addresses whose time has come; they count as connected until told otherwise."""
+    def next_to_dial(self, count: int, now: float, *, seeds: bool = True) -> list[Address]:
+        """Up to ``count`` addresses whose time has come; they count as connected until told otherwise.
+
+        ``seeds`` False: not those known to have everything (a seed needs none; they stay known).
+        """
         chosen: list[Address] = []
         while self._due and len(chosen) < count and self._due[0][0] <= now:
             due, _, address = heapq.heappop(self._due)
             known = self._peers.get(address)
             if known is None or known.connected or known.next_try != due or address.host in self.banned:
+                continue
+            if known.is_seed and not seeds:
                 continue
             known.connected = True
             chosen.append(address)
@@ -129,6 +134,12 @@ class PeerList:
             known = self._peers[address] = KnownPeer(address, source, now)
         known.connected = True
         known.sources |= source
+
+    def is_seed(self, address: Address) -> None:
+        """It has everything."""
+        known = self._peers.get(address)
+        if known is not None:
+            known.is_seed = True
 
     def succeeded(self, address: Address) -> None:
         """It shook hands: past failures are forgiven."""

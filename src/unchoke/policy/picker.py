@@ -12,7 +12,8 @@ The order of thought, for one peer that has room for ``count`` more requests:
 How rare a piece is, is kept, never recomputed. Peers that have everything are one integer. For the others the counts of
 all pieces are kept *bit-sliced*: plane *k* is a bitfield holding bit *k* of every piece's count. Then a whole bitfield
 is added or taken away by a ripple of a few ANDs and XORs (0.03 ms for 500,000 pieces among 50 peers, where a loop over
-the counts takes 10 ms: docs/decisions/0003), one ``have`` touches one bit in a plane or two, and "the rarest among these candidates" is a walk down the planes.
+the counts takes 10 ms: docs/decisions/0003), one ``have`` touches one bit in a plane or two, and "the rarest among these
+candidates" is a walk down the planes.
 
 It knows peers only as keys and bitfields, blocks as (piece, begin, length). It keeps what it decided (which block was asked
 how often), so its owner must report every answer: ``received``, ``released``.
@@ -20,7 +21,7 @@ how often), so its owner must report every answer: ``received``, ``released``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -207,7 +208,7 @@ class PiecePicker:
         pieces: bitarray | None,
         count: int,
         may_open: Callable[[int], bool],
-        asked: Container[tuple[int, int]] = (),
+        asked: Collection[tuple[int, int]] = (),
     ) -> list[Block]:
         """Up to ``count`` blocks to ask of peer ``key`` that has ``pieces`` (None: all). They count as asked from now on.
 
@@ -292,10 +293,10 @@ class PiecePicker:
                 candidates = fewer
         return candidates
 
-    def _endgame(self, pieces: bitarray | None, count: int, asked: Container[tuple[int, int]]) -> list[Block]:
+    def _endgame(self, pieces: bitarray | None, count: int, asked: Collection[tuple[int, int]]) -> list[Block]:
         settings = self.settings
         found: list[Block] = []
-        room = min(count, settings.endgame_requests)
+        room = min(count, settings.endgame_requests - len(asked))
         for copies in range(1, settings.endgame_copies):
             for piece in self.open.values():
                 if (pieces is not None and not pieces[piece.index]) or piece.index in self._single:

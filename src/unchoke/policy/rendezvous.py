@@ -30,7 +30,7 @@ class RendezvousSettings:
     """Peers of one swarm; the one silent for longest makes room. Choosing among them costs 0.2 ms at this number."""
 
     max_total: int = 100_000
-    """Peers of all swarms together (about 60 MB); newcomers are refused beyond."""
+    """Peers of all swarms together (about 70 MB); newcomers are refused beyond."""
 
 
 #: Who a peer is: its id and the ``key`` that only it and we know, so that nobody else can sign it off (BEP 7).

@@ -61,6 +61,7 @@ class PeerWire:
         "_ready",
         "extended",
         "fast",
+        "framed",
         "handshake",
         "our_half",
         "our_handshake",
@@ -87,6 +88,7 @@ class PeerWire:
         self.they_interested = False
         self.fast = False  # both speak BEP 6
         self.extended = False  # both speak BEP 10
+        self.framed = 0  # bytes of whole messages that came: what counts as a sign of life
 
     # ------------------------------------------------------------------ bytes in
 
@@ -108,6 +110,7 @@ class PeerWire:
             data = self._complete_carried(data, items)
         if len(data):
             used = self._frame(data, items)
+            self.framed += used
             if used < len(data):
                 self._carry += data[used:]
         return items
@@ -118,6 +121,7 @@ class PeerWire:
             return
         del self._carry[:HANDSHAKE_LENGTH]
         self.handshake = handshake
+        self.framed += HANDSHAKE_LENGTH
         self.their_half = Half.OPENED
         self._agree()
         items.append(handshake)
@@ -138,6 +142,7 @@ class PeerWire:
                 self._carry = bytearray()
                 view = memoryview(carry)
                 used = self._frame(view, items)
+                self.framed += used
                 if used < len(view):
                     self._carry += view[used:]
                     carry = self._carry

@@ -46,7 +46,7 @@ class Finding(NamedTuple):
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object; its files are those with something wrong."
 )
-@click.option("--no-progress", is_flag=True)
+@click.option("--no-progress", is_flag=True, help="No progress on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells.")
 @verbose_option
 @click.pass_context
@@ -179,5 +179,6 @@ def _verdict(metainfo: Metainfo, have: Bitfield, findings: list[Finding]) -> str
     if not bad:
         return f"{metainfo.name}: every piece is good, but {files} missing or longer than the torrent says"
     return (
-        f"{metainfo.name}: {bad} of {len(have)} pieces do not match, in {files}; `unchoke get` fetches what is missing"
+        f"{metainfo.name}: {bad} of {len(have)} pieces {'do' if bad > 1 else 'does'} not match, in {files};"
+        " `unchoke get` fetches what is missing"
     )

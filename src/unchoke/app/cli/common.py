@@ -109,6 +109,8 @@ def read_torrent(source: str) -> bytes:
             return _read_all(file, source)
     except FileNotFoundError:
         raise NotFoundError(f"{source}: no such file") from None
+    except IsADirectoryError:
+        raise StorageError(f"{source}: a folder; what is wanted here is a .torrent file", source) from None
     except ValueError:  # a NUL in the name
         raise NotFoundError(f"{source}: no such file") from None
     except OSError as error:

@@ -87,13 +87,19 @@ class Hashing:
 @tracker_options
 @click.option("--web-seed", "web_seeds", multiple=True, type=URL, metavar="URL", help="A web seed; repeatable.")
 @click.option("--piece-size", type=SIZE, metavar="SIZE", help="A power of two from 16KiB to 256MiB; default: by size.")
-@click.option("--version", type=click.Choice(["v1", "v2", "hybrid"]), default="v1", show_default=True)
+@click.option(
+    "--version",
+    type=click.Choice(["v1", "v2", "hybrid"]),
+    default="v1",
+    show_default=True,
+    help="Only v1 is built yet.",
+)
 @click.option("--private", is_flag=True, help="Peers only from its trackers.")
-@click.option("--comment", metavar="TEXT")
+@click.option("--comment", metavar="TEXT", help="A comment, for people to read.")
 @click.option("--source", metavar="TEXT", help="Where it belongs; gives the same files another infohash.")
 @click.option("--no-date", is_flag=True, help="Leave the date out: the same input then gives the same file.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the .torrent file if it exists.")
-@click.option("--no-progress", is_flag=True)
+@click.option("--no-progress", is_flag=True, help="No progress on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @verbose_option
 def create(

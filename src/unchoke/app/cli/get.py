@@ -67,16 +67,16 @@ class Wish:
     "folder",
     type=click.Path(path_type=Path),
     default=".",
-    help="Folder to download to.",
+    help="Folder to download to; default: the current one.",
 )
 @click.option("-l", "--list", "only_list", is_flag=True, help="Print the files and stop.")
 @click.option("-s", "--select", "numbers", type=SELECTION, metavar="1-3,5", help="Only these files (counting from 1).")
 @click.option("--match", multiple=True, metavar="GLOB", help="Only files whose path matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not files whose path matches; repeatable.")
 @click.option("--seed", is_flag=True, help="Go on seeding until stopped.")
-@click.option("--ratio", type=click.FloatRange(0), metavar="R", help="Seed until as much was given R times.")
+@click.option("--ratio", type=click.FloatRange(0), metavar="R", help="Seed until R times its size was given.")
 @click.option("--seed-time", type=DURATION, metavar="TIME", help="Seed for so long, like 30m.")
-@click.option("--sequential", is_flag=True, help="First to last.")
+@click.option("--sequential", is_flag=True, help="Fetch the pieces first to last.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after so long without progress (exit 8).")
 @click.option("--overwrite", is_flag=True, help="Write over files that are not ours.")
 @click.option("--save-torrent", type=click.Path(dir_okay=False), metavar="FILE", help="Keep the .torrent.")

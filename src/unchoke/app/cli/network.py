@@ -135,7 +135,13 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--no-progress", is_flag=True, help="No progress on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
     click.option("--json", is_flag=True, help="One JSON object per line on stdout."),
-    click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True),
+    click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Colours of the live display; NO_COLOR is honoured too.",
+    ),
     click.option(
         "--log-file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the log there."
     ),
@@ -143,7 +149,11 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--on-complete", metavar="CMD", help="Run this when a torrent is complete (UNCHOKE_NAME, _PATH, _INFOHASH)."
     ),
     click.option(
-        "--state-dir", type=click.Path(file_okay=False), expose_value=False, metavar="DIR", help="For resume records."
+        "--state-dir",
+        type=click.Path(file_okay=False),
+        expose_value=False,
+        metavar="DIR",
+        help="Where resume records go; accepted, there are none yet.",
     ),
     click.option(
         "--transport", expose_value=False, callback=_only("tcp"), metavar="tcp", help="Only TCP is built yet."

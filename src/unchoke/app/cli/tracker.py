@@ -13,11 +13,22 @@ from unchoke.errors import NetworkError, PortTakenError
 
 @click.command()
 @click.option(
-    "-p", "--port", type=click.IntRange(0, 65535), default=6969, show_default=True, help="TCP and UDP port; 0: any."
+    "-p",
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=6969,
+    show_default=True,
+    metavar="N",
+    help="TCP and UDP port; 0: any.",
 )
 @click.option("--bind", default="", metavar="ADDRESS", help="Listen on this address only.")
 @click.option(
-    "--interval", type=click.IntRange(1, 86400), default=120, show_default=True, help="Seconds between announces."
+    "--interval",
+    type=click.IntRange(1, 86400),
+    default=120,
+    show_default=True,
+    metavar="N",
+    help="Seconds between announces.",
 )
 def tracker(port: int, bind: str, interval: int) -> None:
     """Run a small tracker, HTTP and UDP, for a LAN or a test. It prints its announce URLs and then `ready`."""

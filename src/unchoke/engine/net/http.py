@@ -1,4 +1,4 @@
-"""HttpClient: GET, within bounds of time and memory, for trackers, web seeds' kin and .torrent files by URL.
+"""HttpClient: GET, within bounds of time and memory, for trackers and .torrent files by URL.
 
 Redirects are followed here, at most five. A body is cut off at its limit while it arrives, also when it grows by
 decompression. Proxies of the environment are not used. Every failure is a NetworkError in words; what the status means is
@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import re
 import socket
 import zlib
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: As in dependencies of other clients (libtorrent, curl's usual -L limits lie between 5 and 50).
+#: Hops one answer may take. A tracker that moved needs one or two; more is a loop.
 MAX_REDIRECTS = 5
 
 #: Sockets of one client, all hosts together, and seconds until a connection must stand.
@@ -38,6 +39,7 @@ CONNECT_TIMEOUT = 15.0
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _CHUNK = 64 * 1024
 
 
@@ -167,11 +169,16 @@ def _parse(url: str) -> yarl.URL:
         if not name.isascii():
             name = name.encode("idna").decode()
         target = yarl.URL(_escape(f"{scheme}{mark}{user}{at}{name}{colon}{port}{rest}"), encoded=True)
-        if target.scheme in ("http", "https") and target.host and target.port:
+        if target.scheme in ("http", "https") and target.port and _is_host(target.host or ""):
             return target
     except ValueError:
         pass
     raise NetworkError(f"{url[:200]!r} is no http or https address")
+
+
+def _is_host(host: str) -> bool:
+    """A literal address, or something that can be looked up without making the resolver wonder."""
+    return maybe_literal(host.partition("%")[0]) is not None or _NAME.fullmatch(host) is not None
 
 
 def _authority_end(rest: str) -> int:

@@ -30,13 +30,20 @@ class TcpNetwork:
     async def listen(self, accept: Factory, *, port: int, bind: str) -> int:
         sockets = bind_pair(port, bind)
         loop = asyncio.get_running_loop()
+        bound: int = sockets[0].getsockname()[1]
         try:
-            for sock in sockets:
-                self._tune(sock)
-                self._servers.append(await loop.create_server(accept, sock=sock, backlog=BACKLOG))
+            while sockets:
+                self._tune(sockets[0])
+                # Without start_serving the server is ours before the first await, so that ``aclose`` finds its socket.
+                server = await loop.create_server(accept, sock=sockets[0], backlog=BACKLOG, start_serving=False)
+                self._servers.append(server)
+                del sockets[0]
+                await server.start_serving()
         except OSError as error:
             raise NetworkError(f"cannot listen: {error.strerror or error}") from None
-        bound: int = sockets[0].getsockname()[1]
+        finally:
+            for sock in sockets:
+                sock.close()
         return bound
 
     async def connect(self, factory: Factory, address: Address, *, bind: str, timeout: float) -> None:

@@ -73,9 +73,12 @@ class Download:
         for block in [block for block, since in self.let_go.items() if now - since > GRACE]:
             del self.let_go[block]
 
-    def rejected(self, now: float, *, choked: bool) -> None:
-        """A reject while we are unchoked asks for a pause, or the same question would be asked again at once, for ever."""
-        if not choked:
+    def rejected(self, piece: int, now: float, *, choked: bool) -> None:
+        """The same question must not be asked again at once, for ever: a reject while we are unchoked asks for a pause,
+        one while we are choked takes back that the piece is allowed."""
+        if choked:
+            self.allowed_fast.discard(piece)
+        else:
             self.rejects += 1
             self.paused_until = now + min(0.25 * 2 ** min(self.rejects, 8), 30.0)
 

@@ -41,8 +41,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a ``have`` may wait for company: one write for several, for peers that are otherwise silent.
 HAVE_DELAY = 0.05
-#: Messages telling nothing new that a peer is forgiven in a conversation. Correct clients send a few at most.
+#: Messages telling nothing new that a peer is forgiven at once, and how many of them are forgotten each second: a correct
+#: client sends a few, yet in a conversation of days its chokes alone are thousands.
 MOST_REDUNDANT = 1000
+REDUNDANT_FORGIVEN = 5
 
 
 class SwarmOwner(Protocol):
@@ -136,6 +138,8 @@ class Swarm:
                 if other.incoming != peer.incoming and peer.incoming == keep_incoming:
                     other.close("the same peer connected a second time")
                     return None
+                if other.listen_address is None and other.address.host == peer.address.host:
+                    other.listen_address = peer.dialed
                 return "connected already"
         return None
 
@@ -201,7 +205,10 @@ class Swarm:
         """Part of the dialer's Target."""
         self.dialing -= 1
         self.last_refusal = f"{address}: {reason}"
-        self.peerlist.failed(address, reason, self._clock())
+        now = self._clock()
+        self.peerlist.failed(address, reason, now)
+        if any(peer.listen_address == address for peer in self.peers):  # it had dialled us: no need to try again
+            self.peerlist.connected(address, Source(0), now)
 
     def _stop_asking(self, peer: Peer, now: float) -> None:
         """Whatever is open with this peer goes back to the picker."""
@@ -223,10 +230,11 @@ class Swarm:
         total = 0
         for piece, begin, payload in blocks:
             length = len(payload)
-            if asked.pop((piece, begin), None) != length:
+            if asked.get((piece, begin)) != length:
                 if not self._take_unasked(peer, piece, begin, payload):
-                    return
+                    break
                 continue
+            del asked[piece, begin]
             total += length
             open_piece = received(peer, piece, begin)
             if open_piece is None:  # in the endgame another was faster
@@ -238,6 +246,7 @@ class Swarm:
             if not open_piece.left:
                 self._finish(open_piece)
         now = self._clock()
+        download.rejects = 0
         download.pipeline.received(len(blocks), total, now)
         self.down_rate.add(total, now)
 
@@ -395,6 +404,7 @@ class Swarm:
             case m.AllowedFast(piece):
                 if len(peer.download.allowed_fast) < MOST_ALLOWED_FAST:
                     peer.download.allowed_fast.add(piece)
+                self._count_redundant(peer)
             case m.Extended(extension, payload):
                 if extension == extended.HANDSHAKE:
                     self._heard_hello(peer, payload)
@@ -456,7 +466,9 @@ class Swarm:
         if peer.download.outstanding.pop(key, None) is not None:
             self._down.take(-block.length)
             self.picker.released([key])
-            peer.download.rejected(now, choked=peer.wire.they_choke)
+            for piece in self.picker.given_up(peer, block.piece):
+                self.disk.drop(piece)
+            peer.download.rejected(block.piece, now, choked=peer.wire.they_choke)
             self._drop_untouched()
         elif peer.download.let_go.pop(key, None) is None:
             self._count_redundant(peer)
@@ -561,6 +573,7 @@ class Swarm:
             if peer.is_closed:
                 continue
             download = peer.download
+            peer.redundant = max(0, peer.redundant - REDUNDANT_FORGIVEN)
             if forget:
                 download.forget(now)
             download.pipeline.adjust(now)
@@ -649,14 +662,12 @@ class Swarm:
         return bool(self._verifying)
 
     def close(self, reason: str = "the torrent is stopped") -> None:
-        """All peers go; no new one joins until ``reopen``."""
+        """All peers go, for good; what is half received is given up, so that others may have the memory."""
         self._closed = True
         for peer in list(self.peers):
             peer.close(reason)
         self._drop_untouched()
-
-    def reopen(self) -> None:
-        self._closed = False
+        self.disk.close()
 
     def __repr__(self) -> str:
         unchoked = sum(not peer.wire.we_choke for peer in self.peers)

@@ -329,7 +329,7 @@ class PiecePicker:
             return None
         number = begin // BLOCK_SIZE
         states = open_piece.states
-        if states[number] == _HELD:
+        if states[number] == _HELD or (self._single and piece in self._single and open_piece.leader != key):
             return None
         if states[number] == 0:  # it had been let go: late, and welcome
             open_piece.free.remove(number)
@@ -365,6 +365,17 @@ class PiecePicker:
         for index in closed:
             self._close(index)
         return closed
+
+    def given_up(self, key: Key, index: int) -> list[int]:
+        """The peer will not give all of this piece. If it had to come from it alone it starts again, from whoever asks next:
+        returned, so that memory is freed."""
+        piece = self.open.get(index)
+        if index not in self._single or piece is None or piece.leader != key or not piece.left:
+            return []
+        if self._current.get(key) is piece:
+            del self._current[key]
+        self._close(index)
+        return [index]
 
     def close_untouched(self) -> list[int]:
         """Open pieces of which nothing is held and nothing asked go back to the heap; returned, so that memory is freed."""

@@ -29,6 +29,8 @@ async def resolve(host: str, port: int, family: int = 0, *, timeout: float = TIM
         if family not in (0, family_of(literal)):
             raise NetworkError(f"{host} is not an address of the family wanted")
         return [Address(literal, port)]
+    if not 0 < len(host) <= 253 or ".." in host or not host.isprintable():  # do not make the resolver wonder
+        raise NetworkError(f"{host[:100]!r} is not a name that can be looked up")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):

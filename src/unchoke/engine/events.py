@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from weakref import ref
 
 from unchoke.types import Address, InfoHash
 
@@ -99,14 +100,18 @@ class TrackerFailed(Event):
 
 
 class Subscription:
-    """An async iterator over events, at most ``limit`` waiting. Close it (or leave its ``with``) when done."""
+    """An async iterator over events, for one reader; at most ``limit`` (at least one) wait.
 
-    __slots__ = ("_bus", "_closed", "_limit", "_lost", "_queue", "_torrent", "_wake")
+    That of one torrent ends when the torrent is removed. Close it (or leave its ``with``) when done; one that nobody
+    holds any more is forgotten.
+    """
+
+    __slots__ = ("__weakref__", "_bus", "_closed", "_limit", "_lost", "_queue", "_torrent", "_wake")
 
     def __init__(self, bus: EventBus, torrent: InfoHash | None, limit: int) -> None:
         self._bus = bus
         self._torrent = torrent
-        self._limit = limit
+        self._limit = max(1, limit)
         self._queue: deque[Event] = deque()
         self._lost = 0
         self._closed = False
@@ -119,6 +124,8 @@ class Subscription:
             self._queue.popleft()
             self._lost += 1
         self._queue.append(event)
+        if self._torrent is not None and isinstance(event, TorrentRemoved):
+            self.close()
         self._rouse()
 
     def _rouse(self) -> None:
@@ -132,6 +139,8 @@ class Subscription:
         while not self._queue:
             if self._closed:
                 raise StopAsyncIteration
+            if self._wake is not None:
+                raise RuntimeError("a subscription has one reader; subscribe again for another")
             self._wake = asyncio.get_running_loop().create_future()
             try:
                 await self._wake
@@ -158,29 +167,40 @@ class Subscription:
 class EventBus:
     """Publishing costs a list walk and an append a subscriber; without subscribers, nothing."""
 
-    __slots__ = ("_subscriptions",)
+    __slots__ = ("_closed", "_subscriptions")
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: tuple[ref[Subscription], ...] = ()  # replaced, never changed: readers come and go meanwhile
+        self._closed = False
 
     def publish(self, event: Event) -> None:
-        for subscription in self._subscriptions:
-            subscription._offer(event)
+        for held in self._subscriptions:
+            subscription = held()
+            if subscription is not None:
+                subscription._offer(event)
 
     def subscribe(self, torrent: InfoHash | None = None, limit: int = 1024) -> Subscription:
-        """Events from now on, of one torrent or of all."""
+        """Events from now on, of one torrent or of all. On a closed bus there are none."""
         subscription = Subscription(self, torrent, limit)
-        self._subscriptions.append(subscription)
+        if self._closed:
+            subscription.close()
+        else:
+            self._subscriptions = (*self._subscriptions, ref(subscription, self._forget))
         return subscription
 
     def drop(self, subscription: Subscription) -> None:
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        self._subscriptions = tuple(held for held in self._subscriptions if held() not in (None, subscription))
+
+    def _forget(self, gone: ref[Subscription]) -> None:
+        self._subscriptions = tuple(held for held in self._subscriptions if held is not gone)
 
     def close(self) -> None:
-        """End every subscription."""
-        for subscription in list(self._subscriptions):
-            subscription.close()
+        """End every subscription; there will be no more events."""
+        self._closed = True
+        for held in self._subscriptions:
+            subscription = held()
+            if subscription is not None:
+                subscription.close()
 
     def __repr__(self) -> str:
         return f"<EventBus [{len(self._subscriptions)} subscribers]>"

@@ -456,9 +456,15 @@ class Swarm:
         if not peer.wire.fast:  # BEP 6: with it a choke rejects nothing by itself, the rejects follow
             self._stop_asking(peer, now)
         else:
-            for piece in self.picker.peer_gone(peer):
-                self.disk.drop(piece)
+            self._begin_again(peer, self.picker.peer_gone(peer), now)
         self._count_redundant(peer)
+
+    def _begin_again(self, peer: Peer, pieces: list[int], now: float) -> None:
+        """Pieces that this peer alone was to give start again; what it still sends of them was asked for another try."""
+        for piece in pieces:
+            self.disk.drop(piece)
+            for block in [block for block in peer.download.outstanding if block[0] == piece]:
+                peer.download.let_one_go(block, now)
 
     def _rejected(self, peer: Peer, block: Block, now: float) -> None:
         """Free the block at once."""
@@ -466,8 +472,7 @@ class Swarm:
         if peer.download.outstanding.pop(key, None) is not None:
             self._down.take(-block.length)
             self.picker.released([key])
-            for piece in self.picker.given_up(peer, block.piece):
-                self.disk.drop(piece)
+            self._begin_again(peer, self.picker.given_up(peer, block.piece), now)
             peer.download.rejected(block.piece, now, choked=peer.wire.they_choke)
             self._drop_untouched()
         elif peer.download.let_go.pop(key, None) is None:

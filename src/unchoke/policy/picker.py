@@ -361,7 +361,8 @@ class PiecePicker:
         A piece that had to come from it alone starts again; those are returned, so that memory is freed.
         """
         self._current.pop(key, None)
-        closed = [index for index in self._single if index in self.open and self.open[index].leader == key]
+        mine = [piece for index in self._single if (piece := self.open.get(index)) is not None and piece.leader == key]
+        closed = [piece.index for piece in mine if piece.left]  # not one that is being verified
         for index in closed:
             self._close(index)
         return closed

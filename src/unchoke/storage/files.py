@@ -15,7 +15,7 @@ from threading import Lock
 
 from unchoke.bitfield import Bitfield
 from unchoke.layout import FileSpan, TorrentLayout
-from unchoke.storage import fileio, foreign, opening
+from unchoke.storage import deleting, fileio, foreign, opening
 from unchoke.storage.base import Buffer, Gap, MissingDataError, check_bounds, storage_error
 from unchoke.storage.handles import FilePool, Handle
 from unchoke.storage.paths import Components
@@ -187,6 +187,15 @@ class FileStorage:
             raise storage_error(error, "read", self.path(file)) from error
         finally:
             self._shelf.give_back(handle)
+
+    def delete(self, have: Bitfield) -> None:
+        """Delete what is the torrent's, given all the pieces that verify, and folders left empty (``storage/deleting``).
+
+        It closes the storage. Raises StorageError for the first file that could not be deleted; the others are.
+        """
+        owned = [self.parts(index) for index in deleting.owned_files(self, have)]
+        self.close()
+        deleting.delete_files(self.folder, owned)
 
     # one span
 

@@ -33,7 +33,7 @@ def foreign_files(storage: FileStorage, have: Bitfield) -> list[str]:
     return [
         storage.path(index)
         for index in written_files(storage.layout, storage.wanted)
-        if sizes[index] and not _any_piece(storage.layout, index, have) and not storage.is_all_zeros(index)
+        if sizes[index] and not any_piece(storage.layout, index, have) and not storage.is_all_zeros(index)
     ]
 
 
@@ -63,6 +63,7 @@ def written_files(layout: TorrentLayout, wanted: Collection[int] | None) -> list
     return [index for index in real if index in touched]
 
 
-def _any_piece(layout: TorrentLayout, file: int, have: Bitfield) -> bool:
+def any_piece(layout: TorrentLayout, file: int, have: Bitfield) -> bool:
+    """Did a piece that overlaps this file verify?"""
     pieces = layout.file_pieces(file)
     return bool(pieces) and have.bits.find(1, pieces.start, pieces.stop) >= 0

@@ -39,8 +39,8 @@ FLOORS = (
 #: What an exit code means to whoever gets it. Every exit code of the error tree must be here.
 EXIT_CODES = {
     0: "done",
-    1: "another error",
-    2: "bad usage; also a flag or a setting that asks for what is not built yet",
+    1: "another error; also a source of a kind that is not built yet (magnet links, infohashes, v2-only torrents)",
+    2: "bad usage or configuration; also a flag that asks for what is not built yet",
     3: "not found: the torrent, its URL (HTTP 404, 410), or all of its data (`check`)",
     6: "network: a name, a port, a connection, a URL that does not answer",
     7: "unfinished: stopped before the end; the same command goes on from there",

@@ -131,6 +131,10 @@ class Dialer:
             return
         refusal = target.refusal(peer, handshake.peer_id)
         if refusal is not None:
+            if peer.incoming and handshake.peer_id == target.peer_id:
+                # Ourselves: our dialling end must see whom it has reached, or it would try again and again.
+                peer.wire.send_handshake(Handshake(target.infohash.truncated, target.peer_id))
+                peer.flush()
             peer.close(refusal)
             return
         del self._waiting[peer]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ class Disk:
     def __init__(self, settings: DiskSettings, *, executor: Executor | None = None) -> None:
         self.settings = settings
         self.reserved = 0
-        self._threads = max(1, settings.threads)
+        self._threads = settings.threads or max(1, min(4, (os.cpu_count() or 1) - 1))
         self._writers: Executor = executor or ThreadPoolExecutor(self._threads, "unchoke-disk")
         self._readers: Executor = executor or ThreadPoolExecutor(self._threads, "unchoke-read")
         self._jobs: deque[Callable[[], None]] = deque()

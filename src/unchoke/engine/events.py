@@ -170,7 +170,8 @@ class EventBus:
     __slots__ = ("_closed", "_subscriptions")
 
     def __init__(self) -> None:
-        self._subscriptions: tuple[ref[Subscription], ...] = ()  # replaced, never changed: readers come and go meanwhile
+        # Replaced, never changed: readers come and go while it is walked.
+        self._subscriptions: tuple[ref[Subscription], ...] = ()
         self._closed = False
 
     def publish(self, event: Event) -> None:

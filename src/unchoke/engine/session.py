@@ -33,9 +33,9 @@ from unchoke.engine.peer import Peer, PeerOwner
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import SessionSnapshot
 from unchoke.engine.swarm import Swarm
-from unchoke.engine.tasks import Tasks
+from unchoke.engine.tasks import Tasks, finish
 from unchoke.engine.torrent import Torrent, TorrentOptions
-from unchoke.errors import NotFoundError, StorageError
+from unchoke.errors import NotFoundError, StoppedError, StorageError
 from unchoke.policy.bandwidth import TokenBucket
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.storage.handles import FilePool
@@ -67,6 +67,7 @@ class Session:
         self._port = 0
         self._peer_count = 0
         self._running = False
+        self._closing: asyncio.Task[None] | None = None
         self._tasks = Tasks("session")
 
     # ------------------------------------------------------------------ life
@@ -111,12 +112,26 @@ class Session:
         log.info("= session listens on port %d", self._port)
 
     async def aclose(self) -> None:
-        """Stop everything, in the order of the module's docstring. Safe to call twice."""
-        if not self._running:
-            return
-        self._running = False
+        """Stop everything, in the order of the module's docstring. Safe to call twice, and from several tasks.
+
+        Cancelled, it does not wait for trackers any more, but still for what holds tasks, threads, sockets and files.
+        """
+        if self._running:
+            self._running = False
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        if self._closing is not None:
+            await finish(_wait_for(self._closing), self._hurry)
+
+    def _hurry(self) -> None:
+        for torrent in self.torrents.values():
+            torrent.hurry()
+
+    async def _close(self) -> None:
         await self._network.aclose()
-        await asyncio.gather(*(torrent.aclose() for torrent in self.torrents.values()), return_exceptions=True)
+        ended = await asyncio.gather(*(torrent.aclose() for torrent in self.torrents.values()), return_exceptions=True)
+        for failure in ended:
+            if isinstance(failure, Exception):
+                log.error("! closing a torrent failed", exc_info=failure)
         self.torrents.clear()
         await self._dialer.aclose()
         await self._tasks.aclose()
@@ -146,11 +161,15 @@ class Session:
         """Add a torrent: a path, the bytes of a .torrent, or a Metainfo. ``files`` are indexes from 0; None for all.
 
         Returns as soon as it is known; ``await torrent.done()`` waits for the data. Adding what is there gives the same
-        torrent. Raises MetainfoError, NotFoundError, StorageError (unreadable), UnsupportedError (v2-only).
+        torrent. Raises MetainfoError, NotFoundError, StorageError (unreadable), UnsupportedError (v2-only), StoppedError
+        (the session is closed, or this very torrent is being removed), ValueError (no such file index).
         """
         metainfo = await asyncio.to_thread(read_metainfo, source)
+        if not self._running:
+            raise StoppedError("the session is not open")
         known = self.torrents.get(metainfo.infohash)
         if known is not None:
+            known.refuse_removed()
             known.add_peers(peers)
             return known
         options = TorrentOptions(
@@ -171,11 +190,14 @@ class Session:
 
     async def remove(self, torrent: Torrent, *, data: bool = False) -> None:
         """Leave the swarm and forget the torrent; with ``data`` its files are deleted too (and folders left empty)."""
-        if self.torrents.pop(torrent.infohash, None) is None:
+        if self.torrents.get(torrent.infohash) is not torrent:
             return
-        await torrent.aclose()
-        if data:
-            await asyncio.to_thread(torrent.delete_data)
+        await torrent.aclose()  # ours until then, so that ``aclose`` finds it if we are cancelled
+        try:
+            if data:
+                await torrent.delete_data()
+        finally:
+            self.torrents.pop(torrent.infohash, None)
 
     def subscribe(self, limit: int = 1024) -> events.Subscription:
         """Events of all torrents from now on."""
@@ -250,12 +272,12 @@ class Session:
         while True:
             await asyncio.sleep(1.0)
             now = self._loop.time()
-            self._dialer.heartbeat(now)
-            for torrent in list(self.torrents.values()):
+            parts: list[Dialer | Torrent] = [self._dialer, *self.torrents.values()]
+            for part in parts:
                 try:
-                    torrent.heartbeat(now)
+                    part.heartbeat(now)
                 except Exception:
-                    log.exception("! the heartbeat of %s failed", torrent)
+                    log.exception("! the heartbeat of %s failed", part)
 
     async def _limit_tick(self) -> None:
         """Let those go on that wait for a rate limit; who comes first changes from tick to tick."""
@@ -272,6 +294,10 @@ class Session:
         return (
             f"<Session port {self._port} [{len(self.torrents)} torrents | {'running' if self._running else 'closed'}]>"
         )
+
+
+async def _wait_for(task: asyncio.Task[None]) -> None:
+    await asyncio.shield(task)
 
 
 def read_metainfo(source: Source) -> Metainfo:

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a ``have`` may wait for company: one write for several, for peers that are otherwise silent.
 HAVE_DELAY = 0.05
+#: Seconds until blocks that came free (a reject, a peer gone) are asked of others: one round for all that come free together.
+REFILL_DELAY = 0.05
 #: Messages telling nothing new that a peer is forgiven at once, and how many of them are forgotten each second: a correct
 #: client sends a few, yet in a conversation of days its chokes alone are thousands.
 MOST_REDUNDANT = 1000
@@ -109,6 +111,7 @@ class Swarm:
         self._call_later = call_later
         self._verifying: dict[int, OpenPiece] = {}
         self._haves_wait = False
+        self._refill_waits = False
         self._rechoke_at = 0.0
         self._forget_at = 0.0
         self._interest_stale = False
@@ -211,10 +214,23 @@ class Swarm:
             self.peerlist.connected(address, Source(0), now)
 
     def _stop_asking(self, peer: Peer, now: float) -> None:
-        """Whatever is open with this peer goes back to the picker."""
+        """Whatever is open with this peer goes back to the picker, and to others."""
+        if peer.download.outstanding:
+            self._refill_soon()
         self.picker.released(peer.download.let_all_go(now))
         for piece in self.picker.peer_gone(peer):
             self.disk.drop(piece)
+
+    def _refill_soon(self) -> None:
+        """Blocks came free: peers that had nothing to ask for are asked."""
+        if not self._refill_waits and not self._closed:
+            self._refill_waits = True
+            self._call_later(REFILL_DELAY, self._refill_freed)
+
+    def _refill_freed(self) -> None:
+        self._refill_waits = False
+        if not self._closed:
+            self.refill_all()
 
     def _drop_untouched(self) -> None:
         for piece in self.picker.close_untouched():
@@ -334,6 +350,7 @@ class Swarm:
     def _withdraw(self, piece: int) -> None:
         """The piece begins again: what is still asked of it (in the endgame) would come in vain."""
         now = self._clock()
+        self._refill_soon()
         for peer in self.peers:
             for block in [block for block in peer.download.outstanding if block[0] == piece]:
                 peer.download.let_one_go(block, now)
@@ -473,6 +490,7 @@ class Swarm:
             self._down.take(-block.length)
             self.picker.released([key])
             self._begin_again(peer, self.picker.given_up(peer, block.piece), now)
+            self._refill_soon()
             peer.download.rejected(block.piece, now, choked=peer.wire.they_choke)
             self._drop_untouched()
         elif peer.download.let_go.pop(key, None) is None:

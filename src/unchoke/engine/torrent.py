@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, ParamSpec, Protocol, TypeVar
 
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
+from unchoke.bitfield import Bitfield
 from unchoke.engine.announcer import AnnounceCounts, Announcer
 from unchoke.engine.checker import check
 from unchoke.engine.disk import Disk
 from unchoke.engine.events import (
     Event,
     EventBus,
-    EventsLost,
     StateChanged,
+    Subscription,
     TorrentCompleted,
     TorrentRemoved,
     TrackerAnnounced,
@@ -37,7 +38,7 @@ from unchoke.engine.events import (
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import PeerSnapshot, TorrentSnapshot
 from unchoke.engine.swarm import Swarm
-from unchoke.engine.tasks import Tasks
+from unchoke.engine.tasks import Tasks, finish
 from unchoke.errors import (
     DataMismatchError,
     ForeignFileError,
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     from random import Random
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Peers below which the trackers are asked for more, as soon as they allow.
 FEW_PEERS = 20
@@ -139,7 +143,9 @@ class Torrent:
         self._given_peers: list[Address] = []
         self._started_at = self._seeding_since = 0.0
         self._active_time = self._seeding_time = 0.0
-        self._removed = False
+        self._removed = self._closed = False
+        self._moving = asyncio.Lock()  # start, stop, verify and the end come one after the other
+        self._farewell: asyncio.Task[None] | None = None
         self._wanted = self._wanted_pieces()
         self._wanted_bytes = self._bytes_of(self._wanted)
 
@@ -189,9 +195,11 @@ class Torrent:
         if self.state == "seeding":
             return
         if self.error is not None:
-            raise self.error
-        if self._removed:
-            raise StoppedError(f"{self.name}: removed")
+            raise self.error.with_traceback(None)
+        if self.state in ("stopping", "stopped") and self._is_complete():
+            return
+        if self._removed or self.state in ("stopping", "stopped"):
+            raise StoppedError(f"{self.name}: {'removed' if self._removed else self.reason or 'stopped'}")
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
@@ -202,50 +210,68 @@ class Torrent:
     async def failed(self) -> NoReturn:
         """Wait until the torrent cannot go on, and raise why. (A torrent that seeds can still lose its disk.)"""
         while self.error is None:
+            if self._removed:
+                raise StoppedError(f"{self.name}: removed")
             waiter = asyncio.get_running_loop().create_future()
             self._failure_waiters[waiter] = None
             try:
                 await waiter
             finally:
                 del self._failure_waiters[waiter]
-        raise self.error
+        raise self.error.with_traceback(None)
 
-    async def events(self) -> AsyncIterator[Event | EventsLost]:
-        """What happens to this torrent from now on, until it is removed. A slow reader loses the oldest: ``EventsLost``."""
-        with self._owner.bus.subscribe(self.infohash) as subscription:
-            async for event in subscription:
-                yield event
-                if isinstance(event, TorrentRemoved):
-                    return
+    def events(self) -> Subscription:
+        """What happens to this torrent from now on, until it is removed: ``async for event in torrent.events()``.
+
+        A reader that is slow loses the oldest, and its next one is ``EventsLost``.
+        """
+        subscription = self._owner.bus.subscribe(self.infohash)
+        if self._closed:
+            subscription.close()
+        return subscription
 
     async def start(self) -> None:
-        """Go on after ``stop``, or after an error whose cause is gone. Returns at once; ``done()`` waits."""
-        if self._removed:
-            raise StoppedError(f"{self.name}: removed")
-        if self.state in ("stopped", "error"):
+        """Go on after ``stop``, or after an error whose cause is gone. ``done()`` waits for what follows."""
+        async with self._moving:
+            self.refuse_removed()
+            if self.state not in ("stopped", "error"):
+                return
             if self._announcer is not None:  # after an error it is still half in the swarm
-                await self._leave()
+                await finish(self._leave("stopped"), self.hurry)
             self.error = None
-            self._started_at = self._owner.now()
             self._set_state("checking" if self._known_have is None else "starting")
             self._tasks.spawn(self._begin(), "begin")
 
     async def stop(self) -> None:
-        """Leave the swarm: trackers hear ``stopped`` (bounded wait), peers are closed, data is written out."""
-        if self.state != "stopped":
-            self._fail_waiters(StoppedError(f"{self.name}: stopped before it was complete"))
-            await self._leave()
-            self._set_state("stopped", "stopped by its user")
+        """Leave the swarm: trackers hear ``stopped`` (bounded wait), peers are closed, data is written out.
+
+        Cancelled, it does not wait for the trackers, but for the rest.
+        """
+        async with self._moving:
+            if self.state != "stopped":
+                self._fail_waiters(StoppedError(f"{self.name}: stopped before it was complete"))
+                await finish(self._leave("stopped by its user"), self.hurry)
 
     async def verify(self) -> None:
-        """Check all data on disk again, then go on as before. Returns when the check has begun."""
-        was_running = self.state not in ("stopped", "error")
-        if was_running:
-            await self._leave()
-        self._known_have = None
-        self.error = None
-        self._set_state("checking")
-        self._tasks.spawn(self._begin(), "verify")
+        """Check all data on disk again, then go on as before (after an error: try again). Returns when the check has begun."""
+        async with self._moving:
+            self.refuse_removed()
+            was_stopped = self.state == "stopped"
+            if not was_stopped:
+                await finish(self._leave("verifying"), self.hurry)
+            self._known_have = None
+            self.error = None
+            self._set_state("checking")
+            self._tasks.spawn(self._begin(join=not was_stopped), "verify")
+
+    def refuse_removed(self) -> None:
+        """Raise StoppedError if it was removed, or is about to be."""
+        if self._removed:
+            raise StoppedError(f"{self.name}: removed")
+
+    def _is_complete(self) -> bool:
+        have = self._swarm.picker.have if self._swarm is not None else self._known_have
+        return have is not None and not (self._wanted & ~have).any()
 
     def add_peers(self, addresses: Sequence[Address], source: Source = Source.USER) -> None:
         """Addresses to dial."""
@@ -323,20 +349,24 @@ class Torrent:
 
     # ------------------------------------------------------------------ beginning
 
-    async def _begin(self) -> None:
-        """Check what is there, refuse what is not ours, join the swarm."""
+    async def _begin(self, *, join: bool = True) -> None:
+        """Check what is there, refuse what is not ours, ``join`` the swarm."""
         try:
-            storage = await asyncio.to_thread(self._open_storage)
+            storage = await _on_thread(self._open_storage)
             if self._known_have is None:
                 self._known_have = (await self._check(storage)).copy()
             if self.options.seed_only:
-                await asyncio.to_thread(self._refuse_incomplete, storage, self._known_have)
-            else:
-                await asyncio.to_thread(storage.prepare)
+                await _on_thread(self._refuse_incomplete, storage, self._known_have)
+            elif join:
+                await _on_thread(storage.prepare)
         except UnchokeError as error:
             self._fail(error)
             return
-        self._join(storage)
+        if join:
+            self._join(storage)
+        else:
+            await _on_thread(storage.close)
+            self._set_state("stopped", "verified")
 
     def _open_storage(self) -> FileStorage:
         if self._storage is not None:
@@ -358,7 +388,7 @@ class Torrent:
             return ones(layout.piece_count, "big")
         ours = self.options.overwrite or self.options.seed_only  # a seed writes nothing
         if self.options.overwrite:
-            await asyncio.to_thread(storage.shorten)
+            await _on_thread(storage.shorten)
         if not ours:
             _refuse(await asyncio.to_thread(storage.oversized), "is longer than the torrent says")
 
@@ -414,7 +444,7 @@ class Torrent:
             port=owner.port,
             call_later=owner.call_later,
         )
-        now = owner.now()
+        now = self._started_at = owner.now()
         self._announcer = owner.make_announcer(self)
         if picker.is_done:
             self._enter_seeding(now)
@@ -433,8 +463,8 @@ class Torrent:
 
     # ------------------------------------------------------------------ ending
 
-    async def _leave(self) -> None:
-        """Trackers, peers, disk, in this order."""
+    async def _leave(self, reason: str) -> None:
+        """Trackers, peers, disk, in this order; then it is stopped. To be run with ``finish``: it ends what it begins."""
         now = self._owner.now()
         if self.state in ("downloading", "seeding"):
             self._active_time += now - self._started_at
@@ -443,27 +473,43 @@ class Torrent:
         self.state = "stopping"
         await self._tasks.aclose()
         self._tasks = Tasks(self._tasks.owner, self._crashed)
-        swarm, announcer = self._swarm, self._announcer
+        swarm = self._swarm
         try:
-            if announcer is not None:
-                await announcer.aclose(self._owner.settings.announce.stop_timeout)
+            await self._leave_trackers()
         finally:
-            self._announcer = None
             if swarm is not None:
                 swarm.close()
                 await swarm.disk.flush()
-                swarm.disk.close()
                 self._known_have = swarm.picker.have
             if self._storage is not None:
                 await asyncio.to_thread(self._storage.close)
+        self._set_state("stopped", reason)
+
+    async def _leave_trackers(self) -> None:
+        announcer, self._announcer = self._announcer, None
+        if announcer is not None:
+            leaving = announcer.aclose(self._owner.settings.announce.stop_timeout)
+            self._farewell = asyncio.get_running_loop().create_task(leaving)
+            await asyncio.gather(self._farewell, return_exceptions=True)
+            self._farewell = None
+
+    def hurry(self) -> None:
+        """Whoever waits for our leaving waits no longer for trackers."""
+        if self._farewell is not None:
+            self._farewell.cancel()
 
     async def aclose(self) -> None:
-        """The session ends, or the torrent is removed."""
+        """The session ends, or the torrent is removed. Cancelled, it does not wait for trackers, but for the rest."""
         self._removed = True
         self._fail_waiters(StoppedError(f"{self.name}: removed before it was complete"))
-        await self._leave()
+        async with self._moving:
+            if not self._closed:
+                await finish(self._end(), self.hurry)
+
+    async def _end(self) -> None:
+        await self._leave("removed")
         await self._tasks.aclose()
-        self.state, self.reason = "stopped", "removed"
+        self._closed = True
         self._owner.bus.publish(TorrentRemoved(self.infohash))
 
     def _fail(self, error: UnchokeError) -> None:
@@ -564,10 +610,22 @@ class Torrent:
         if state.error:
             self._owner.bus.publish(TrackerFailed(self.infohash, state.url, state.error))
 
-    def delete_data(self) -> None:
-        """Delete its files, and the folders they leave empty. Blocking; for ``Session.remove``."""
-        if self._storage is not None:
-            self._storage.delete()
+    async def delete_data(self) -> None:
+        """Delete its files, and the folders they leave empty; for ``Session.remove``, after ``aclose``.
+
+        What was never checked is checked first: only what is the torrent's is deleted. Raises StorageError.
+        """
+        storage = await _on_thread(self._open_storage)
+        try:
+            have = Bitfield()
+            if self._known_have is not None:
+                have.bits = self._known_have
+            else:
+                threads = self._owner.settings.disk.check_threads
+                have = await check(storage, self.metainfo.layout, self.metainfo.piece_hashes, threads=threads)
+            await _on_thread(storage.delete, have)
+        finally:
+            storage.close()
 
     @property
     def swarm(self) -> Swarm | None:
@@ -576,6 +634,11 @@ class Torrent:
 
     def __repr__(self) -> str:
         return f"<Torrent {self.name[:40]!r} {self.infohash.hex()[:8]} [{self.state}]>"
+
+
+async def _on_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """``asyncio.to_thread``, but a caller that is cancelled waits: the thread would go on writing behind its back."""
+    return await finish(asyncio.to_thread(call, *args, **kwargs))
 
 
 def _refuse(paths: Collection[str], what: str) -> None:

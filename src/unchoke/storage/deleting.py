@@ -7,6 +7,7 @@ a file's or a folder's place was made by somebody else, and stays with what it l
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from unchoke.storage.files import FileStorage
 
 _HAS_DIR_FD = {os.open, os.unlink, os.rmdir, os.stat} <= os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+#: Not there, or (also in the words of other systems) a link or a file where a folder should be.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
 _FOLDER_FLAGS = (
     getattr(os, "O_PATH", os.O_RDONLY)
     | getattr(os, "O_DIRECTORY", 0)
@@ -75,7 +78,9 @@ def _delete(folder: str, parts: Components) -> bool:
                 return False
             os.unlink(path, dir_fd=above)
             return True
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
         return False
 
 
@@ -106,7 +111,7 @@ def _entered(folder: str, parts: Components) -> Iterator[tuple[int | None, _Name
         for part in parts:
             path = os.path.join(path, part)
             if os.path.islink(path):
-                raise NotADirectoryError(path)
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         yield None, _Name(path)
         return
     above = os.open(folder, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))

@@ -99,7 +99,7 @@ def test_what_cannot_be_made(data: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(["create", "nothing here"]) == 3
     Path("empty").mkdir()
     assert run(["create", "empty"]) == 17
-    assert run(["create", "data", "--version", "v2"]) == 1
+    assert run(["create", "data", "--version", "v2"]) == 2
     assert capsys.readouterr().err.count("\n") == 3
 
 

@@ -68,6 +68,8 @@ class Disk:
         self._working = 0
         self._piece_buffers: dict[int, list[bytearray]] = {}
         self._read_buffers: list[bytearray] = []
+        self._lent = 0  # read buffers that are out
+        self._waiting_to_read: dict[Callable[[], None], None] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
@@ -92,13 +94,27 @@ class Disk:
         if self.reserved + pooled + size <= self.settings.write_buffer:
             self._piece_buffers.setdefault(size, []).append(buffer)
 
+    def may_read(self, again: Callable[[], None]) -> bool:
+        """Is there memory for one more read? If not, ``again`` is called when there is."""
+        if self._lent * READ_SIZE < self.settings.read_buffer:
+            return True
+        self._waiting_to_read[again] = None
+        return False
+
     def read_buffer(self) -> bytearray:
         """One of READ_SIZE bytes. Give it back with ``free_read_buffer`` when the transport has sent it."""
+        self._lent += 1
         return self._read_buffers.pop() if self._read_buffers else bytearray(READ_SIZE)
 
-    def free_read_buffer(self, buffer: bytearray) -> None:
-        if len(self._read_buffers) * READ_SIZE < self.settings.read_buffer:
+    def free_read_buffer(self, buffer: bytearray | None) -> None:
+        """Sent. None: somebody may still look into it, so it is not used again."""
+        self._lent -= 1
+        if buffer is not None:
             self._read_buffers.append(buffer)
+        if self._waiting_to_read:
+            again = next(iter(self._waiting_to_read))
+            del self._waiting_to_read[again]
+            self._loop.call_soon(again)
 
     # ------------------------------------------------------------------ threads
 
@@ -239,8 +255,12 @@ class TorrentDisk:
 
         disk.run_read(job)
 
-    def free(self, buffer: bytearray) -> None:
-        """A buffer of ``try_read`` or ``read`` was sent."""
+    def may_read(self, again: Callable[[], None]) -> bool:
+        """Is there memory for one more read? If not, ``again`` is called when there is."""
+        return self._disk.may_read(again)
+
+    def free(self, buffer: bytearray | None) -> None:
+        """A buffer of ``try_read`` or ``read`` was sent; None: it was given up."""
         self._disk.free_read_buffer(buffer)
 
     @property

@@ -67,7 +67,7 @@ class DiskSettings:
     """Bytes of pieces being received at one time, over all torrents. At least one piece is always allowed."""
 
     read_buffer: int = 16 * 1024 * 1024
-    """Bytes read for peers and not yet sent, over all torrents."""
+    """Bytes read for peers and not yet sent, over all torrents: 64 reads of 256 KiB. Who comes later waits for one of them."""
 
     threads: int = 0
     """Threads that hash and write pieces; 0: one fewer than there are cores (the loop has one), from 1 to 4. On two cores

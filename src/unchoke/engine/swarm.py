@@ -595,6 +595,9 @@ class Swarm:
             peer.heartbeat(now, idle_timeout)
             if peer.is_closed:
                 continue
+            if peer.upload.is_stuck(now):
+                peer.close("takes nothing of what it asked for")
+                continue
             download = peer.download
             peer.redundant = max(0, peer.redundant - REDUNDANT_FORGIVEN)
             if forget:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Requests one peer may have waiting; we say so in the extended handshake (libtorrent: 2,000, Transmission: 512).
 MOST_REQUESTS = 2000
+#: Seconds a peer may take nothing of what it asked for. Its buffer is memory that others wait for.
+STUCK = 60.0
 
 
 class UploadOwner(Protocol):
@@ -50,6 +52,8 @@ class Upload:
         "_peer",
         "_reading",
         "_sending",
+        "_stuck_at",
+        "_stuck_since",
         "optimistic",
         "queue",
         "rate",
@@ -76,6 +80,8 @@ class Upload:
         self._reading = False
         self._batch: list[Block] = []  # being read by a thread
         self._sending: list[bytearray] = []  # buffers the transport still points into
+        self._stuck_at = 0  # unsent bytes when last looked, and since when
+        self._stuck_since = now
 
     def asked(self, requests: list[Block]) -> None:
         """Requests came. What cannot be served is rejected at once. (Bounds were checked by the wire.)"""
@@ -108,6 +114,8 @@ class Upload:
         while self.queue and not self._reading and not self._sending:
             limit = self._bucket.available(now)
             if limit <= 0:
+                return
+            if not self._disk.may_read(peer.rest):
                 return
             batch = self._next_batch(min(limit, READ_SIZE))
             start = batch[0].piece * self._layout.piece_length + batch[0].begin
@@ -144,6 +152,7 @@ class Upload:
         for piece, begin, length in batch:
             wire.send_block(piece, begin, view[begin - base : begin - base + length])
         self._sending.append(buffer)
+        self._stuck_at = 0
         self._owner.uploaded(len(view))
 
     def _read(self, buffer: bytearray, view: memoryview, error: StorageError | None) -> None:
@@ -172,6 +181,13 @@ class Upload:
                 self._disk.free(buffer)
             self._sending.clear()
 
+    def is_stuck(self, now: float) -> bool:
+        """The peer has taken nothing of what we send for STUCK seconds. Asked once a second."""
+        unsent = self._peer.unsent if self._sending else 0
+        if unsent != self._stuck_at:
+            self._stuck_at, self._stuck_since = unsent, now
+        return unsent > 0 and now - self._stuck_since > STUCK
+
     @property
     def is_waiting(self) -> bool:
         """Requests wait and nothing but the limit holds them."""
@@ -180,6 +196,8 @@ class Upload:
     def close(self) -> None:
         """The peer is gone. Buffers the transport still points into are left to the garbage collector."""
         self.queue.clear()
+        for _ in self._sending:
+            self._disk.free(None)
         self._sending.clear()
 
     def __repr__(self) -> str:

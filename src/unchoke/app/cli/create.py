@@ -11,7 +11,6 @@ import click
 
 from unchoke.app.cli.common import already_there, verbose_option, write_file
 from unchoke.app.cli.text import SIZE, URL, clean, format_rate, format_size
-from unchoke.errors import UnsupportedError
 
 #: Stands in the list of trackers where ``--tier`` stood on the command line. No URL can look like it.
 TIER = " tier"
@@ -123,7 +122,7 @@ def create(
     """
     _check_piece_size(piece_size)
     if version != "v1":
-        raise UnsupportedError(f"--version {version}: this version of unchoke makes only v1 torrents")
+        raise click.UsageError(f"--version {version} is not built yet: only v1 torrents can be made")
     name = os.path.basename(os.path.abspath(path))
     target = _target(output, name)
     if not force and target != "-" and os.path.lexists(target):

@@ -169,6 +169,8 @@ async def load(source: str) -> Metainfo:
     client = HttpClient()
     try:
         reply = await client.fetch(source, max_size=MOST_METAINFO, timeout=60.0)
+    except NetworkError as error:
+        raise NetworkError(f"{clean(source)}: {error}") from None
     finally:
         await client.aclose()
     if reply.status in (404, 410):

@@ -104,6 +104,8 @@ async def run_session(
                     if isinstance(result, Exception):
                         raise result
                 ended(session, stopped)
+                if stopped:
+                    reporter.say("leaving the swarm; Ctrl-C again ends at once")
     except PortTakenError as error:
         raise PortTakenError(f"{error}; choose another with -p/--port") from None
     finally:

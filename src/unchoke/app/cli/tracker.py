@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from unchoke.app.cli.common import verbose_option
 from unchoke.errors import NetworkError, PortTakenError
 
 
@@ -30,6 +31,7 @@ from unchoke.errors import NetworkError, PortTakenError
     metavar="N",
     help="Seconds between announces.",
 )
+@verbose_option
 def tracker(port: int, bind: str, interval: int) -> None:
     """Run a small tracker, HTTP and UDP, for a LAN or a test. It prints its announce URLs and then `ready`."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

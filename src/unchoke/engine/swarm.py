@@ -535,10 +535,13 @@ class Swarm:
             return
         limit = self._down.available(now)
         if limit < room * BLOCK_SIZE:
-            room = -(-int(limit) // BLOCK_SIZE)
+            room = -int(-limit // BLOCK_SIZE)  # a part of a block lets a whole one pass
             if room <= 0:
                 return
         blocks = self.picker.next(peer, bits, room, self.disk.may_open, download.outstanding)
+        if not blocks and not outstanding and self.disk.refused:
+            # All memory waits for others, who may be slow or silent, and this one idles: let it race them.
+            blocks = self.picker.again(bits, room, download.outstanding)
         if not blocks:
             self._nothing_to_ask(peer, bits)
             return

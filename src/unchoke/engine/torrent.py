@@ -146,6 +146,7 @@ class Torrent:
         self._removed = self._closed = False
         self._moving = asyncio.Lock()  # start, stop, verify and the end come one after the other
         self._farewell: asyncio.Task[None] | None = None
+        self._hurried = False
         self._wanted = self._wanted_pieces()
         self._wanted_bytes = self._bytes_of(self._wanted)
 
@@ -269,8 +270,14 @@ class Torrent:
         if self._removed:
             raise StoppedError(f"{self.name}: removed")
 
+    def _have(self) -> bitarray | None:
+        """The pieces we have, as far as is known: while it runs the swarm knows, else what was found or left."""
+        if self._swarm is not None and self.state in ("downloading", "seeding", "stopping"):
+            return self._swarm.picker.have
+        return self._known_have
+
     def _is_complete(self) -> bool:
-        have = self._swarm.picker.have if self._swarm is not None else self._known_have
+        have = self._have()
         return have is not None and not (self._wanted & ~have).any()
 
     def add_peers(self, addresses: Sequence[Address], source: Source = Source.USER) -> None:
@@ -289,8 +296,7 @@ class Torrent:
         """What is now. Cheap."""
         now = self._owner.now()
         swarm = self._swarm
-        picker = swarm.picker if swarm is not None else None
-        have = picker.have if picker is not None else self._known_have
+        have = self._have()
         done = 0
         if have is not None:
             done = self._bytes_of(have & self._wanted) if self.options.files is not None else self._bytes_of(have)
@@ -333,7 +339,7 @@ class Torrent:
     def file_progress(self) -> list[int]:
         """Verified bytes of each file, by index."""
         layout = self.metainfo.layout
-        have = self._swarm.picker.have if self._swarm is not None else self._known_have
+        have = self._have()
         if have is None:
             return [0] * len(layout.files)
         done = []
@@ -473,7 +479,7 @@ class Torrent:
         self.state = "stopping"
         await self._tasks.aclose()
         self._tasks = Tasks(self._tasks.owner, self._crashed)
-        swarm = self._swarm
+        swarm = self._swarm if self._announcer is not None else None  # else it was left before
         try:
             await self._leave_trackers()
         finally:
@@ -483,18 +489,23 @@ class Torrent:
                 self._known_have = swarm.picker.have
             if self._storage is not None:
                 await asyncio.to_thread(self._storage.close)
+        self._hurried = False
         self._set_state("stopped", reason)
 
     async def _leave_trackers(self) -> None:
         announcer, self._announcer = self._announcer, None
-        if announcer is not None:
+        if announcer is None:
+            return
+        if not self._hurried:
             leaving = announcer.aclose(self._owner.settings.announce.stop_timeout)
             self._farewell = asyncio.get_running_loop().create_task(leaving)
             await asyncio.gather(self._farewell, return_exceptions=True)
             self._farewell = None
+        await announcer.aclose(0.0)  # what a farewell cut short left running; else nothing
 
     def hurry(self) -> None:
-        """Whoever waits for our leaving waits no longer for trackers."""
+        """Whoever waits for our leaving, now or in a moment, waits no longer for trackers."""
+        self._hurried = True
         if self._farewell is not None:
             self._farewell.cancel()
 

@@ -293,6 +293,10 @@ class PiecePicker:
                 candidates = fewer
         return candidates
 
+    def again(self, pieces: bitarray | None, count: int, asked: Collection[tuple[int, int]]) -> list[Block]:
+        """Up to ``count`` blocks that others were asked for, as in the endgame; for a peer that would idle otherwise."""
+        return self._endgame(pieces, count, asked)
+
     def _endgame(self, pieces: bitarray | None, count: int, asked: Collection[tuple[int, int]]) -> list[Block]:
         settings = self.settings
         found: list[Block] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 
 from unchoke.engine.net.transport import Factory
@@ -64,7 +65,8 @@ class TcpNetwork:
             raise NetworkError(f"no answer within {timeout:g} s") from None
         except (OSError, ValueError) as error:
             sock.close()
-            raise NetworkError(getattr(error, "strerror", None) or str(error)) from None
+            number = getattr(error, "errno", None)  # asyncio's own text shows a tuple
+            raise NetworkError(os.strerror(number) if number else str(error)) from None
         except BaseException:
             sock.close()
             raise

@@ -384,7 +384,7 @@ async def test_a_peer_that_leaves_while_its_piece_is_verified_does_no_harm(tmp_p
             peer.send(frame(Kind.HAVE_ALL), m.UNCHOKE)
             for got in await peer.take(Kind.REQUEST, 2):
                 peer.answer(what.data, PIECE, got.block)
-            await stage.until(lambda: swarm.is_verifying or swarm.picker.is_done)
+            await stage.until(lambda: swarm.intake.is_verifying or swarm.picker.is_done)
             for ours in list(swarm.peers):
                 ours.close("gone")
         await soon(torrent.done())

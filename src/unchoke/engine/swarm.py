@@ -1,8 +1,8 @@
 """Swarm: the live peers of one torrent: who asks whom for what, and who is served.
 
-It owns no choice: ``picker`` says which blocks, ``pipeline`` how many, ``choker`` who is served, ``smartban`` who lied,
-``peerlist`` whom to dial. It carries their decisions out, in synchronous calls from its peers (``PeerOwner``), from the disk,
-and from one heartbeat a second. The path of a block is told in docs/architecture.md, *A block arrives*.
+It owns no choice: ``choker`` says who is served, ``peerlist`` whom to dial; what is taken in, and from whom, is the business
+of ``intake``. It carries their decisions out, in synchronous calls from its peers (``PeerOwner``) and from one heartbeat a
+second.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from unchoke.bitfield import Bitfield
 from unchoke.engine import events
-from unchoke.engine.disk import Outcome, TorrentDisk
-from unchoke.engine.download import FORGIVEN, MOST_ALLOWED_FAST, Download
+from unchoke.engine.disk import TorrentDisk
+from unchoke.engine.download import MOST_ALLOWED_FAST, Download
+from unchoke.engine.intake import Intake
 from unchoke.engine.peer import Peer
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import PeerSnapshot
@@ -24,25 +25,21 @@ from unchoke.layout import TorrentLayout
 from unchoke.policy.bandwidth import TokenBucket
 from unchoke.policy.choker import Candidate, Choker
 from unchoke.policy.peerlist import PeerList, Source
-from unchoke.policy.picker import OpenPiece, PiecePicker
-from unchoke.policy.smartban import SmartBan
+from unchoke.policy.picker import PiecePicker
 from unchoke.protocol import extended, handshake
 from unchoke.protocol import messages as m
 from unchoke.rates import Rate
-from unchoke.types import BLOCK_SIZE, Address, Block, InfoHash, PeerId
+from unchoke.types import Address, InfoHash, PeerId
 from unchoke.version import USER_AGENT
 
 if TYPE_CHECKING:
     from random import Random
 
-    from bitarray import bitarray
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a ``have`` may wait for company: one write for several, for peers that are otherwise silent.
 HAVE_DELAY = 0.05
-#: Seconds until blocks that came free (a reject, a peer gone) are asked of others: one round for all that come free together.
-REFILL_DELAY = 0.05
 #: Messages telling nothing new that a peer is forgiven at once, and how many of them are forgotten each second: a correct
 #: client sends a few, yet in a conversation of days its chokes alone are thousands.
 MOST_REDUNDANT = 1000
@@ -95,23 +92,17 @@ class Swarm:
         self.peers: dict[Peer, None] = {}  # in the order of joining
         self.peerlist = PeerList(rng, settings.peerlist)
         self.choker = Choker(rng, settings.choker)
-        self.smartban = SmartBan()
         self.have = Bitfield()
         self.have.bits = picker.have  # one bitfield, two views
-        self.down_rate = Rate(clock())
         self.up_rate = Rate(clock())
-        self.wasted = 0
-        self.corrupt = 0
         self.dialing = 0  # dials under way
         self.last_refusal = ""  # why the last dial or conversation failed
-        self._down = down
+        self.intake = Intake(self, layout, disk, picker, down=down, clock=clock, call_later=call_later)
         self._up = up
         self._clock = clock
         self._port = port
         self._call_later = call_later
-        self._verifying: dict[int, OpenPiece] = {}
         self._haves_wait = False
-        self._refill_waits = False
         self._rechoke_at = 0.0
         self._forget_at = 0.0
         self._interest_stale = False
@@ -189,11 +180,11 @@ class Swarm:
         del self.peers[peer]
         self.owner.peers_changed(-1)
         now = self._clock()
-        self._stop_asking(peer, now)
+        self.intake.stop_asking(peer, now)
         self.picker.remove_peer(peer.download.bits)
-        self.smartban.forget(peer)
+        self.intake.smartban.forget(peer)
         peer.upload.close()
-        self._drop_untouched()
+        self.intake.drop_untouched()
         if fault:
             self.last_refusal = reason
         if peer.listen_address is not None:
@@ -213,150 +204,32 @@ class Swarm:
         if any(peer.listen_address == address for peer in self.peers):  # it had dialled us: no need to try again
             self.peerlist.connected(address, Source(0), now)
 
-    def _stop_asking(self, peer: Peer, now: float) -> None:
-        """Whatever is open with this peer goes back to the picker, and to others."""
-        if peer.download.outstanding:
-            self._refill_soon()
-        self.picker.released(peer.download.let_all_go(now))
-        for piece in self.picker.peer_gone(peer):
-            self.disk.drop(piece)
-
-    def _refill_soon(self) -> None:
-        """Blocks came free: peers that had nothing to ask for are asked."""
-        if not self._refill_waits and not self._closed:
-            self._refill_waits = True
-            self._call_later(REFILL_DELAY, self._refill_freed)
-
-    def _refill_freed(self) -> None:
-        self._refill_waits = False
-        if not self._closed:
-            self.refill_all()
-
-    def _drop_untouched(self) -> None:
-        for piece in self.picker.close_untouched():
-            self.disk.drop(piece)
-
     # ------------------------------------------------------------------ what peers give
 
     def peer_sent(self, peer: Peer, blocks: m.Blocks) -> None:
-        """The hot path: one lookup, one copy, one mark a block (the whole way from buffer to new requests is 4 µs a block:
-        docs/decisions/0002)."""
-        download = peer.download
-        asked, received, put = download.outstanding, self.picker.received, self.disk.put
-        total = 0
-        for piece, begin, payload in blocks:
-            length = len(payload)
-            if asked.get((piece, begin)) != length:
-                if not self._take_unasked(peer, piece, begin, payload):
-                    break
-                continue
-            del asked[piece, begin]
-            total += length
-            open_piece = received(peer, piece, begin)
-            if open_piece is None:  # in the endgame another was faster
-                self._waste(peer, length)
-                continue
-            put(piece, begin, payload)
-            if open_piece.asked_twice:
-                self._cancel_elsewhere(peer, (piece, begin))
-            if not open_piece.left:
-                self._finish(open_piece)
-        now = self._clock()
-        download.rejects = 0
-        download.pipeline.received(len(blocks), total, now)
-        self.down_rate.add(total, now)
+        self.intake.sent(peer, blocks)
 
-    def _take_unasked(self, peer: Peer, piece: int, begin: int, payload: memoryview) -> bool:
-        """A block that is not among the open questions; False if the peer was closed for it.
+    # ------------------------------------------------------------------ what the intake tells (IntakeOwner)
 
-        The late answer to a question that was let go is used if still missing, and never punished.
-        """
-        download = peer.download
-        length = len(payload)
-        if download.let_go.pop((piece, begin), None) is not None and length == self._block_length(piece, begin):
-            if self.picker.needs(peer, piece, begin):
-                open_piece = self.picker.received(peer, piece, begin)
-                assert open_piece is not None
-                self.disk.put(piece, begin, payload)
-                self._cancel_elsewhere(peer, (piece, begin))
-                if not open_piece.left:
-                    self._finish(open_piece)
-            else:
-                self._waste(peer, length)
-            return True
-        if not self.layout.contains(Block(piece, begin, length)):
-            peer.close(f"sent a block outside the torrent: piece {piece}, {begin} + {length}", fault=True)
-            return False
-        download.unasked += 1
-        if peer.wire.fast or download.unasked > FORGIVEN:
-            peer.close("sent a block that nobody asked for", fault=True)
-            return False
-        self._waste(peer, length)
-        return True
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
 
-    def _block_length(self, piece: int, begin: int) -> int:
-        return min(BLOCK_SIZE, self.layout.piece_size(piece) - begin)
+    def piece_good(self, piece: int) -> None:
+        self._tell_have(piece)
+        self.owner.publish(events.PieceCompleted(self.infohash, piece))
+        self.owner.piece_completed(piece)
+        if self.picker.is_done:
+            self._completed()
 
-    def _waste(self, peer: Peer, length: int) -> None:
-        peer.download.wasted += length
-        self.wasted += length
+    def piece_wrong(self, piece: int, givers: tuple[Address, ...]) -> None:
+        log.warning("! piece %d of %s is wrong, from %s", piece, self, ", ".join(map(str, givers)))
+        self.owner.publish(events.PieceFailed(self.infohash, piece, givers))
 
-    def _cancel_elsewhere(self, giver: Peer, block: tuple[int, int]) -> None:
-        """The endgame's other half: whoever else was asked for this block need not send it."""
-        for peer in list(self.peers):
-            if peer is not giver and peer.download.let_one_go(block, self._clock()):
-                peer.wire.send_cancel((*block, self._block_length(*block)))
-                peer.flush()
+    def storage_failed(self, error: StorageError) -> None:
+        self.owner.storage_failed(error)
 
-    def _finish(self, open_piece: OpenPiece) -> None:
-        self._verifying[open_piece.index] = open_piece
-        self.disk.finish(open_piece.index, self._finished)
-
-    def _finished(self, piece: int, outcome: Outcome, error: StorageError | None) -> None:
-        """The disk's word on a piece."""
-        open_piece = self._verifying.pop(piece)
-        if outcome is Outcome.GOOD:
-            self.picker.piece_good(piece)
-            self.smartban.piece_passed(open_piece.givers)
-            self._tell_have(piece)
-            self.owner.publish(events.PieceCompleted(self.infohash, piece))
-            self.owner.piece_completed(piece)
-            if self.picker.is_done:
-                self._completed()
-        elif outcome is Outcome.BAD:
-            self._blame(open_piece)
-        else:
-            self._withdraw(piece)
-            self.picker.piece_bad(piece)
-            assert error is not None
-            self.owner.storage_failed(error)
-        if self.disk.refused and not self._closed:
-            self.disk.refused = False
-            self.refill_all()
-
-    def _blame(self, open_piece: OpenPiece) -> None:
-        givers = [giver for giver in open_piece.givers if isinstance(giver, Peer)]
-        self.corrupt += open_piece.size
-        verdict = self.smartban.piece_failed(givers)
-        self._withdraw(open_piece.index)
-        self.picker.piece_bad(open_piece.index, single=verdict.single)
-        addresses = tuple(sorted({peer.address for peer in givers}))
-        log.warning("! piece %d of %s is wrong, from %s", open_piece.index, self, ", ".join(map(str, addresses)))
-        self.owner.publish(events.PieceFailed(self.infohash, open_piece.index, addresses))
-        for peer in dict.fromkeys(givers):
-            if peer in verdict.banned:
-                self._ban(peer, "sent wrong data")
-
-    def _withdraw(self, piece: int) -> None:
-        """The piece begins again: what is still asked of it (in the endgame) would come in vain."""
-        now = self._clock()
-        self._refill_soon()
-        for peer in self.peers:
-            for block in [block for block in peer.download.outstanding if block[0] == piece]:
-                peer.download.let_one_go(block, now)
-                peer.wire.send_cancel((*block, self._block_length(*block)))
-
-    def _ban(self, peer: Peer, reason: str) -> None:
+    def ban(self, peer: Peer, reason: str) -> None:
         self.peerlist.ban(peer.address.host, reason)
         self.owner.publish(events.PeerBanned(self.infohash, peer.address, reason))
         peer.close(f"banned: {reason}", fault=True)
@@ -402,33 +275,33 @@ class Swarm:
             case m.HaveNone():
                 pass
             case m.Choke():
-                self._choked(peer, now)
+                self.intake.choked(peer, now)
             case m.Unchoke():
                 peer.download.rejects = 0
                 peer.download.paused_until = 0.0
             case m.Interested():
                 if peer.wire.we_choke:
                     self._fill_slots(now)
-                self._count_redundant(peer)
+                self.count_redundant(peer)
             case m.NotInterested():
                 if not peer.wire.we_choke:
                     self._fill_slots(now)
-                self._count_redundant(peer)
+                self.count_redundant(peer)
             case m.Cancel(block):
                 peer.upload.cancelled(block)
             case m.Reject(block):
-                self._rejected(peer, block, now)
+                self.intake.rejected(peer, block, now)
             case m.AllowedFast(piece):
                 if len(peer.download.allowed_fast) < MOST_ALLOWED_FAST:
                     peer.download.allowed_fast.add(piece)
-                self._count_redundant(peer)
+                self.count_redundant(peer)
             case m.Extended(extension, payload):
                 if extension == extended.HANDSHAKE:
                     self._heard_hello(peer, payload)
             case m.Suggest() | m.Port():
-                self._count_redundant(peer)
+                self.count_redundant(peer)
 
-    def _count_redundant(self, peer: Peer) -> None:
+    def count_redundant(self, peer: Peer) -> None:
         peer.redundant += 1
         if peer.redundant > MOST_REDUNDANT:
             peer.close("floods us with messages that say nothing", fault=True)
@@ -436,7 +309,7 @@ class Swarm:
     def _heard_have(self, peer: Peer, piece: int) -> None:
         download = peer.download
         if download.has_all or download.pieces[piece]:
-            self._count_redundant(peer)
+            self.count_redundant(peer)
             return
         download.pieces[piece] = 1
         self.picker.add_have(piece)
@@ -449,7 +322,7 @@ class Swarm:
         """``bitfield`` or ``have all``: at first, and from some clients again in place of many ``have``."""
         download = peer.download
         if download.has_all or not pieces.has_any_missing_from(download.pieces):
-            self._count_redundant(peer)
+            self.count_redundant(peer)
             return
         self.picker.remove_peer(download.pieces.bits)
         download.pieces.bits |= pieces.bits
@@ -469,33 +342,6 @@ class Swarm:
         if self.picker.is_done and not self._closed:
             peer.close("both have everything")
 
-    def _choked(self, peer: Peer, now: float) -> None:
-        if not peer.wire.fast:  # BEP 6: with it a choke rejects nothing by itself, the rejects follow
-            self._stop_asking(peer, now)
-        else:
-            self._begin_again(peer, self.picker.peer_gone(peer), now)
-        self._count_redundant(peer)
-
-    def _begin_again(self, peer: Peer, pieces: list[int], now: float) -> None:
-        """Pieces that this peer alone was to give start again; what it still sends of them was asked for another try."""
-        for piece in pieces:
-            self.disk.drop(piece)
-            for block in [block for block in peer.download.outstanding if block[0] == piece]:
-                peer.download.let_one_go(block, now)
-
-    def _rejected(self, peer: Peer, block: Block, now: float) -> None:
-        """Free the block at once."""
-        key = (block.piece, block.begin)
-        if peer.download.outstanding.pop(key, None) is not None:
-            self._down.take(-block.length)
-            self.picker.released([key])
-            self._begin_again(peer, self.picker.given_up(peer, block.piece), now)
-            self._refill_soon()
-            peer.download.rejected(block.piece, now, choked=peer.wire.they_choke)
-            self._drop_untouched()
-        elif peer.download.let_go.pop(key, None) is None:
-            self._count_redundant(peer)
-
     def _heard_hello(self, peer: Peer, payload: bytes) -> None:
         try:
             hello = extended.decode_extended_handshake(payload)
@@ -507,72 +353,17 @@ class Swarm:
         if peer.incoming and hello.port:
             peer.listen_address = Address(peer.address.host, hello.port)
             self.peerlist.connected(peer.listen_address, Source.INCOMING, self._clock())
-        self._count_redundant(peer)
+        self.count_redundant(peer)
 
     # ------------------------------------------------------------------ the end of a wake-up
 
     def peer_rests(self, peer: Peer) -> None:
         now = self._clock()
-        self._refill(peer, now)
+        self.intake.refill(peer, now)
         peer.upload.sent()
         if peer.upload.queue:
             peer.upload.serve(now)
         peer.flush()
-
-    def _refill(self, peer: Peer, now: float) -> None:
-        """Ask for more, when enough has come to be worth a write."""
-        wire, download = peer.wire, peer.download
-        if not wire.we_interested or self._closed or now < download.paused_until:
-            return
-        bits = download.bits
-        if wire.they_choke:
-            if not download.allowed_fast:
-                return
-            bits = self._allowed(download)
-        outstanding = len(download.outstanding)
-        room = download.pipeline.room(outstanding)
-        if room <= 0 or (outstanding and room * 8 < outstanding):
-            return
-        limit = self._down.available(now)
-        if limit < room * BLOCK_SIZE:
-            room = -int(-limit // BLOCK_SIZE)  # a part of a block lets a whole one pass
-            if room <= 0:
-                return
-        blocks = self.picker.next(peer, bits, room, self.disk.may_open, download.outstanding)
-        if not blocks and not outstanding and self.disk.refused:
-            # All memory waits for others, who may be slow or silent, and this one idles: let it race them.
-            blocks = self.picker.again(bits, room, download.outstanding)
-        if not blocks:
-            self._nothing_to_ask(peer, bits)
-            return
-        self._down.take(len(blocks) * BLOCK_SIZE)
-        asked = download.outstanding
-        download.pipeline.asked(outstanding, now)
-        for piece, begin, length in blocks:
-            asked[piece, begin] = length
-        if len(asked) != outstanding + len(blocks):  # a piece that began again: two answers may come for one question
-            download.let_go.update(((piece, begin), now) for piece, begin, _ in blocks)
-        wire.send_requests(blocks)
-
-    def _allowed(self, download: Download) -> bitarray:
-        """What a peer that chokes us still gives (BEP 6)."""
-        allowed = Bitfield(self.layout.piece_count)
-        for piece in download.allowed_fast:
-            if download.has_all or download.pieces[piece]:
-                allowed[piece] = 1
-        return allowed.bits
-
-    def _nothing_to_ask(self, peer: Peer, bits: bitarray | None) -> None:
-        """Either it has nothing more for us, or memory is spent; pieces that wait for peers long gone must not hold it."""
-        download = peer.download
-        if download.outstanding or peer.wire.they_choke:
-            return
-        if not self.picker.wants(bits):
-            peer.wire.send_interested(False)
-        elif self.disk.refused and bits is not None:
-            evicted = self.picker.evict(bits)
-            if evicted is not None:
-                self.disk.drop(evicted)
 
     def refill_all(self, first: int = 0) -> None:
         """Somebody waited for memory, or for the limit; ``first`` turns the row, so that the same one is not always last."""
@@ -580,7 +371,7 @@ class Swarm:
         peers = list(self.peers)
         first %= len(peers) or 1
         for peer in peers[first:] + peers[:first]:
-            self._refill(peer, now)
+            self.intake.refill(peer, now)
             if peer.upload.is_waiting:
                 peer.upload.serve(now)
             peer.flush()
@@ -608,12 +399,12 @@ class Swarm:
             download.pipeline.adjust(now)
             if download.pipeline.is_overdue(len(download.outstanding), now):
                 log.debug("= %s snubs us", peer)
-                self._stop_asking(peer, now)
+                self.intake.stop_asking(peer, now)
                 download.pipeline.snub()
             if stale and not download.outstanding:
                 peer.wire.send_interested(self.picker.wants(download.bits))
             self.peer_rests(peer)
-        self._drop_untouched()
+        self.intake.drop_untouched()
         if now >= self._rechoke_at:
             self._rechoke_at = now + self.settings.choker.interval
             chosen = self.choker.rechoke(self._candidates(now), seeding=self.picker.is_done, now=now)
@@ -685,22 +476,17 @@ class Swarm:
             for peer in self.peers
         )
 
-    @property
-    def is_verifying(self) -> bool:
-        """Pieces are on their way to the disk."""
-        return bool(self._verifying)
-
     def close(self, reason: str = "the torrent is stopped") -> None:
         """All peers go, for good; what is half received is given up, so that others may have the memory."""
         self._closed = True
         for peer in list(self.peers):
             peer.close(reason)
-        self._drop_untouched()
+        self.intake.drop_untouched()
         self.disk.close()
 
     def __repr__(self) -> str:
         unchoked = sum(not peer.wire.we_choke for peer in self.peers)
-        rate = self.down_rate.rate(self._clock()) / 1e6
+        rate = self.intake.rate.rate(self._clock()) / 1e6
         return (
             f"<Swarm {self.infohash.hex()[:8]} [{len(self.peers)} peers, {unchoked} unchoked"
             f" | {len(self.picker.open)} pieces open | {rate:.1f} MB/s]>"

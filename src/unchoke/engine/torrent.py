@@ -312,19 +312,19 @@ class Torrent:
             piece_count=self.metainfo.layout.piece_count,
             pieces_done=have.count(1) if have is not None else 0,
             checked=self.checked,
-            down_rate=swarm.down_rate.rate(now) if swarm is not None and active else 0.0,
+            down_rate=swarm.intake.rate.rate(now) if swarm is not None and active else 0.0,
             up_rate=swarm.up_rate.rate(now) if swarm is not None and active else 0.0,
-            downloaded=self._downloaded + (swarm.down_rate.total if swarm is not None else 0),
+            downloaded=self._downloaded + (swarm.intake.rate.total if swarm is not None else 0),
             uploaded=self._uploaded + (swarm.up_rate.total if swarm is not None else 0),
-            wasted=swarm.wasted if swarm is not None else 0,
-            corrupt=swarm.corrupt if swarm is not None else 0,
+            wasted=swarm.intake.wasted if swarm is not None else 0,
+            corrupt=swarm.intake.corrupt if swarm is not None else 0,
             peers=len(peers),
             seeds=sum(peer.download.has_all for peer in peers),
             known_peers=len(swarm.peerlist) if swarm is not None else 0,
             dialing=swarm.dialing if swarm is not None else 0,
             unchoked_by=sum(not peer.wire.they_choke for peer in peers),
             interesting=sum(peer.wire.we_interested for peer in peers),
-            verifying=swarm.is_verifying if swarm is not None else False,
+            verifying=swarm.intake.is_verifying if swarm is not None else False,
             limited=self._owner.down.available(now) <= 0,
             last_refusal=swarm.last_refusal if swarm is not None else "",
             active_time=self._active_time + (now - self._started_at if active else 0.0),
@@ -425,7 +425,7 @@ class Torrent:
     def _join(self, storage: FileStorage) -> None:
         owner, layout = self._owner, self.metainfo.layout
         if self._swarm is not None:
-            self._downloaded += self._swarm.down_rate.total
+            self._downloaded += self._swarm.intake.rate.total
             self._uploaded += self._swarm.up_rate.total
         picker = PiecePicker(
             layout,

@@ -22,6 +22,7 @@ from types import TracebackType
 
 from unchoke.engine import events
 from unchoke.engine.announcer import Announcer
+from unchoke.engine.contents import TorrentOptions
 from unchoke.engine.dialer import Dialer
 from unchoke.engine.disk import Disk
 from unchoke.engine.net.http import HttpClient
@@ -34,7 +35,7 @@ from unchoke.engine.settings import Settings
 from unchoke.engine.stats import SessionSnapshot
 from unchoke.engine.swarm import Swarm
 from unchoke.engine.tasks import Tasks, finish
-from unchoke.engine.torrent import Torrent, TorrentOptions
+from unchoke.engine.torrent import Torrent
 from unchoke.errors import NotFoundError, StoppedError, StorageError
 from unchoke.policy.bandwidth import TokenBucket
 from unchoke.protocol.metainfo import Metainfo

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, Protocol, TypeVar
 
 from bitarray import bitarray
-from bitarray.util import ones, zeros
 
-from unchoke.bitfield import Bitfield
 from unchoke.engine.announcer import AnnounceCounts, Announcer
-from unchoke.engine.checker import check
+from unchoke.engine.contents import Contents, TorrentOptions, on_thread
 from unchoke.engine.disk import Disk
 from unchoke.engine.events import (
     Event,
@@ -40,9 +37,6 @@ from unchoke.engine.stats import PeerSnapshot, TorrentSnapshot
 from unchoke.engine.swarm import Swarm
 from unchoke.engine.tasks import Tasks, finish
 from unchoke.errors import (
-    DataMismatchError,
-    ForeignFileError,
-    NotFoundError,
     StoppedError,
     StorageError,
     UnchokeError,
@@ -55,7 +49,6 @@ from unchoke.policy.picker import PickerSettings, PiecePicker
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.storage.files import FileStorage
 from unchoke.storage.handles import FilePool
-from unchoke.storage.paths import map_paths
 from unchoke.types import Address, InfoHash, PeerId
 
 if TYPE_CHECKING:
@@ -68,23 +61,6 @@ R = TypeVar("R")
 
 #: Peers below which the trackers are asked for more, as soon as they allow.
 FEW_PEERS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorrentOptions:
-    """What the user wants of one torrent.
-
-    ``files``: indexes into the metainfo's files, from 0; None for all. ``trust``: take the data for complete without a check.
-    ``overwrite``: write over files that are not ours. ``seed_only``: serve, and neither fetch nor write anything; incomplete
-    data is an error. ``trackers`` are added, each a tier of its own.
-    """
-
-    files: frozenset[int] | None = None
-    trust: bool = False
-    overwrite: bool = False
-    sequential: bool = False
-    seed_only: bool = False
-    trackers: tuple[str, ...] = ()
 
 
 class TorrentOwner(Protocol):
@@ -130,14 +106,12 @@ class Torrent:
         self.state = "stopped"
         self.reason = "not started yet"
         self.error: UnchokeError | None = None
-        self.checked = 0.0
         self._owner = owner
         self._tasks = Tasks(f"torrent {metainfo.name[:40]!r}", self._crashed)
         self._waiters: dict[asyncio.Future[None], None] = {}  # for done()
         self._failure_waiters: dict[asyncio.Future[None], None] = {}  # for failed()
         self._uploaded = self._downloaded = 0
         self._swarm: Swarm | None = None
-        self._storage: FileStorage | None = None
         self._announcer: Announcer | None = None
         self._known_have: bitarray | None = None
         self._given_peers: list[Address] = []
@@ -147,26 +121,7 @@ class Torrent:
         self._moving = asyncio.Lock()  # start, stop, verify and the end come one after the other
         self._farewell: asyncio.Task[None] | None = None
         self._hurried = False
-        self._wanted = self._wanted_pieces()
-        self._wanted_bytes = self._bytes_of(self._wanted)
-
-    def _wanted_pieces(self) -> bitarray:
-        layout, files = self.metainfo.layout, self.options.files
-        if files is None:
-            return ones(layout.piece_count, "big")
-        wanted = zeros(layout.piece_count, "big")
-        for file in files:
-            if not 0 <= file < len(layout.files):
-                raise ValueError(f"file {file} of {len(layout.files)}")
-            pieces = layout.file_pieces(file)
-            wanted[pieces.start : pieces.stop] = 1
-        return wanted
-
-    def _bytes_of(self, pieces: bitarray) -> int:
-        layout = self.metainfo.layout
-        count = pieces.count(1)
-        short = layout.piece_length - layout.last_piece_size if count and pieces[-1] else 0
-        return count * layout.piece_length - short
+        self._contents = Contents(metainfo, folder, options, owner.settings.disk, owner.file_pool)
 
     # ------------------------------------------------------------------ the library's calls
 
@@ -181,12 +136,7 @@ class Torrent:
     @property
     def path(self) -> Path:
         """Its file, or its folder if it is of several files."""
-        names = map_paths(self.metainfo.name, self.metainfo.layout, self.metainfo.multi_file, portable=self._portable())
-        first = next((parts for parts in names if parts is not None), None)
-        return self.folder / first[0] if first else self.folder
-
-    def _portable(self) -> bool:
-        return self._storage.portable if self._storage is not None else self._owner.settings.disk.portable_names
+        return self._contents.path
 
     async def done(self) -> None:
         """Wait until every wanted piece is verified and on disk.
@@ -278,7 +228,7 @@ class Torrent:
 
     def _is_complete(self) -> bool:
         have = self._have()
-        return have is not None and not (self._wanted & ~have).any()
+        return have is not None and not (self._contents.wanted & ~have).any()
 
     def add_peers(self, addresses: Sequence[Address], source: Source = Source.USER) -> None:
         """Addresses to dial."""
@@ -299,7 +249,7 @@ class Torrent:
         have = self._have()
         done = 0
         if have is not None:
-            done = self._bytes_of(have & self._wanted) if self.options.files is not None else self._bytes_of(have)
+            done = self._contents.bytes_of(have & self._contents.wanted if self.options.files is not None else have)
         peers = swarm.peers if swarm is not None else {}
         active = self.state in ("downloading", "seeding")
         return TorrentSnapshot(
@@ -307,11 +257,11 @@ class Torrent:
             name=self.name,
             state=self.state,
             reason=self.reason,
-            wanted=self._wanted_bytes,
+            wanted=self._contents.wanted_bytes,
             done=done,
             piece_count=self.metainfo.layout.piece_count,
             pieces_done=have.count(1) if have is not None else 0,
-            checked=self.checked,
+            checked=self._contents.checked,
             down_rate=swarm.intake.rate.rate(now) if swarm is not None and active else 0.0,
             up_rate=swarm.up_rate.rate(now) if swarm is not None and active else 0.0,
             downloaded=self._downloaded + (swarm.intake.rate.total if swarm is not None else 0),
@@ -338,89 +288,29 @@ class Torrent:
 
     def file_progress(self) -> list[int]:
         """Verified bytes of each file, by index."""
-        layout = self.metainfo.layout
         have = self._have()
-        if have is None:
-            return [0] * len(layout.files)
-        done = []
-        for index, file in enumerate(layout.files):
-            start, end = layout.file_start(index), layout.file_start(index) + file.length
-            count = 0
-            for piece in layout.file_pieces(index):
-                if have[piece]:
-                    begin = piece * layout.piece_length
-                    count += min(end, begin + layout.piece_size(piece)) - max(start, begin)
-            done.append(count)
-        return done
+        return self._contents.file_progress(have) if have is not None else [0] * len(self.metainfo.layout.files)
 
     # ------------------------------------------------------------------ beginning
 
     async def _begin(self, *, join: bool = True) -> None:
         """Check what is there, refuse what is not ours, ``join`` the swarm."""
         try:
-            storage = await _on_thread(self._open_storage)
+            storage = await self._contents.open()
             if self._known_have is None:
-                self._known_have = (await self._check(storage)).copy()
+                self._known_have = (await self._contents.find(storage)).copy()
             if self.options.seed_only:
-                await _on_thread(self._refuse_incomplete, storage, self._known_have)
+                await on_thread(self._contents.refuse_incomplete, storage, self._known_have)
             elif join:
-                await _on_thread(storage.prepare)
+                await on_thread(storage.prepare)
         except UnchokeError as error:
             self._fail(error)
             return
         if join:
             self._join(storage)
         else:
-            await _on_thread(storage.close)
+            await on_thread(storage.close)
             self._set_state("stopped", "verified")
-
-    def _open_storage(self) -> FileStorage:
-        if self._storage is not None:
-            self._storage.close()
-        self._storage = FileStorage(
-            self.folder,
-            self.metainfo.name,
-            self.metainfo.layout,
-            multi_file=self.metainfo.multi_file,
-            wanted=self.options.files,
-            portable=True if self._owner.settings.disk.portable_names else None,
-            pool=self._owner.file_pool,
-        )
-        return self._storage
-
-    async def _check(self, storage: FileStorage) -> bitarray:
-        layout = self.metainfo.layout
-        if self.options.trust:
-            return ones(layout.piece_count, "big")
-        ours = self.options.overwrite or self.options.seed_only  # a seed writes nothing
-        if self.options.overwrite:
-            await _on_thread(storage.shorten)
-        if not ours:
-            _refuse(await asyncio.to_thread(storage.oversized), "is longer than the torrent says")
-
-        def progress(done: int) -> None:
-            self.checked = done / (layout.piece_count or 1)
-
-        threads = self._owner.settings.disk.check_threads
-        have = await check(storage, layout, self.metainfo.piece_hashes, threads=threads, progress=progress)
-        if not ours:
-            _refuse(await asyncio.to_thread(storage.foreign_files, have), "holds other data than the torrent's")
-        log.info("= %s checked: %d of %d pieces are there", self, have.count(), layout.piece_count)
-        return have.bits
-
-    def _refuse_incomplete(self, storage: FileStorage, have: bitarray) -> None:
-        """A seed has everything. Unchecked data must at least be there, at full size."""
-        sizes = storage.sizes()
-        for index, file in enumerate(self.metainfo.layout.files):
-            if not file.pad and sizes[index] is None:
-                raise NotFoundError(f"{storage.path(index)}: not there; `unchoke get` downloads it")
-            if not file.pad and sizes[index] != file.length and self.options.trust:
-                raise DataMismatchError(f"{storage.path(index)}: has {sizes[index]} bytes, not {file.length}")
-        missing = len(have) - have.count(1)
-        if missing:
-            raise DataMismatchError(
-                f"{self.name}: {missing} of {len(have)} pieces are missing or damaged; `unchoke get` fetches them"
-            )
 
     def _join(self, storage: FileStorage) -> None:
         owner, layout = self._owner, self.metainfo.layout
@@ -432,7 +322,7 @@ class Torrent:
             owner.rng,
             settings=PickerSettings(sequential=True) if self.options.sequential else owner.settings.picker,
             have=self._known_have,
-            wanted=self._wanted,
+            wanted=self._contents.wanted,
         )
         disk = owner.disk.torrent(storage, layout, self.metainfo.piece_hashes)
         self._swarm = Swarm(
@@ -487,8 +377,7 @@ class Torrent:
                 swarm.close()
                 await swarm.disk.flush()
                 self._known_have = swarm.picker.have
-            if self._storage is not None:
-                await asyncio.to_thread(self._storage.close)
+            await self._contents.close()
         self._hurried = False
         self._set_state("stopped", reason)
 
@@ -622,21 +511,8 @@ class Torrent:
             self._owner.bus.publish(TrackerFailed(self.infohash, state.url, state.error))
 
     async def delete_data(self) -> None:
-        """Delete its files, and the folders they leave empty; for ``Session.remove``, after ``aclose``.
-
-        What was never checked is checked first: only what is the torrent's is deleted. Raises StorageError.
-        """
-        storage = await _on_thread(self._open_storage)
-        try:
-            have = Bitfield()
-            if self._known_have is not None:
-                have.bits = self._known_have
-            else:
-                threads = self._owner.settings.disk.check_threads
-                have = await check(storage, self.metainfo.layout, self.metainfo.piece_hashes, threads=threads)
-            await _on_thread(storage.delete, have)
-        finally:
-            storage.close()
+        """Delete its files, and the folders they leave empty; for ``Session.remove``, after ``aclose``. Raises StorageError."""
+        await self._contents.delete(self._known_have)
 
     @property
     def swarm(self) -> Swarm | None:
@@ -645,18 +521,3 @@ class Torrent:
 
     def __repr__(self) -> str:
         return f"<Torrent {self.name[:40]!r} {self.infohash.hex()[:8]} [{self.state}]>"
-
-
-async def _on_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """``asyncio.to_thread``, but a caller that is cancelled waits: the thread would go on writing behind its back."""
-    return await finish(asyncio.to_thread(call, *args, **kwargs))
-
-
-def _refuse(paths: Collection[str], what: str) -> None:
-    if paths:
-        first = sorted(paths)[0]
-        more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
-        raise ForeignFileError(
-            f"{first} {what}{more}: it is not ours, so nothing was written; move it away, or allow it with --overwrite",
-            first,
-        )

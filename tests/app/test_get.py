@@ -92,8 +92,25 @@ def test_a_bare_source_means_get(seeder: str, torrent: Path, source: Path, tmp_p
     assert contents(tmp_path / "to" / "stuff") == contents(source)
 
 
-def test_what_is_there_is_not_fetched_again(torrent: Path, source: Path) -> None:
+def test_what_is_there_is_not_fetched_again(torrent: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert get(torrent, "-d", source.parent) == 0  # there is no peer
+    assert f"already complete: {source} (293.0 KiB)\n" in capsys.readouterr().err
+
+
+def test_the_torrent_is_kept_where_nothing_is(
+    torrent: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    words = ["-d", source.parent, "--save-torrent", kept]
+    assert get(torrent, *words) == 0
+    assert get(torrent, *words) == 0  # the same command goes on
+    kept.write_bytes(b"mine")
+    assert get(torrent, *words) == 17
+    assert kept.read_bytes() == b"mine"
+    assert "--overwrite" in capsys.readouterr().err
+    assert get(torrent, *words, "--overwrite") == 0
+    assert kept.read_bytes() == torrent.read_bytes()
+    assert get(torrent, torrent, *words) == 2
 
 
 def test_only_some_files(seeder: str, torrent: Path, source: Path, tmp_path: Path) -> None:
@@ -112,6 +129,15 @@ def test_the_list(torrent: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "stuff  293.0 KiB"
     assert [line.split()[0].rstrip("-") for line in lines[1:]] == ["1", "2", "3", "4"]
     assert [line.split()[-1] for line in lines[1:]] == ["a.bin", "empty", "sub/b.bin", "sub/c.txt"]
+
+
+def test_the_list_as_json_has_the_paths_of_show(torrent: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "--json", str(torrent)]) == 0
+    shown = [file["path"] for file in json.loads(capsys.readouterr().out)["files"]]
+    assert get(torrent, "-l", "--json", "--match", "stuff/sub/*") == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [file["path"] for file in files] == shown
+    assert [file["selected"] for file in files] == [False, False, True, True]
 
 
 def test_json_lines(seeder: str, torrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +223,8 @@ def test_ctrl_c_is_unfinished_and_says_how_to_go_on(torrent: Path, tmp_path: Pat
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=20)
         assert process.returncode == 7
+        records = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        assert [(one["done"], one["code"]) for one in records if one["event"] == "stopped"] == [(0, 7)]
     words = [word for word in words if word != "--json"]
     with running(*words, "-v", ready="downloading") as (process, _):
         process.send_signal(signal.SIGINT)
@@ -205,9 +233,14 @@ def test_ctrl_c_is_unfinished_and_says_how_to_go_on(torrent: Path, tmp_path: Pat
         assert "stopped: stuff at 0.0 %; the same command goes on from there" in out
 
 
-def test_seeding_until_a_ratio_or_a_time(seeder: str, torrent: Path, tmp_path: Path) -> None:
+def test_seeding_until_a_ratio_or_a_time(
+    seeder: str, torrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert get(torrent, "-d", tmp_path / "to", "--peer", seeder, "-q", "--ratio", "0") == 0
-    assert get(torrent, "-d", tmp_path / "to", "--peer", seeder, "-q", "--seed-time", "1") == 0
+    assert get(torrent, "-d", tmp_path / "to", "--peer", seeder, "--json", "--seed-time", "1") == 0
+    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert events[-1] == "finished"
+    assert "completed" in events
 
 
 @pytest.mark.parametrize(
@@ -261,6 +294,16 @@ def test_seed_needs_all_of_it(torrent: Path, source: Path, tmp_path: Path, capsy
     assert run(["seed", str(torrent), str(source.parent), "--bind", LOCAL, "--trust"]) == 32
     assert run(["seed", str(torrent), str(source.parent), "--super-seed"]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_seed_says_what_is_not_there(torrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["seed", str(torrent), str(tmp_path / "no"), "--bind", LOCAL]) == 3
+    assert f"{tmp_path / 'no'}: no such file or folder" in capsys.readouterr().err
+
+
+def test_seed_takes_the_folder_itself(torrent: Path, source: Path) -> None:
+    with running("seed", str(torrent), str(source), "--bind", LOCAL, ready="^seeding stuff"):
+        pass
 
 
 def test_seed_stops_at_ctrl_c_with_0(torrent: Path, source: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 
@@ -62,6 +63,38 @@ def test_bars(color: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     if color == "always":
         assert "25.0 %" in said
         assert "0 of 2 complete" in said
+
+
+@pytest.mark.parametrize("columns", [50, 60, 80, 95, 120])
+def test_every_width_has_name_and_percentage(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    reporter = LiveReporter("never")
+    long = "a long name that no terminal has the room for, however wide it may be, not even a very wide one"
+    moving = snapshot(name=long, down_rate=2e6, up_rate=1e3, peers=3)
+    reporter.close()
+    capsys.readouterr()
+    reporter._console.print(reporter._table([moving, snapshot(name="other", peers=1)]))
+    lines = capsys.readouterr().err.splitlines()
+    assert all(len(line) <= columns for line in lines)
+    assert re.match(r"a long nam.*25\.0 %.*↓ 2\.0 MB/s", lines[0])
+    assert "3 peers" in lines[0]
+    assert ("1.0 MiB/4.0 MiB" in lines[0]) == (columns >= 60)
+    assert ("↑ 1.0 kB/s" in lines[0]) == (columns >= 95)
+    assert ("━" in lines[0]) == (columns >= 75)
+    assert re.match(r"other.*25\.0 %", lines[1])
+    assert lines[2].startswith("  other: 1 peer, none has")
+
+
+def test_why_is_told_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    reporter = LiveReporter("never")
+    reporter.close()
+    capsys.readouterr()
+    reporter._console.print(reporter._table([snapshot()]))
+    said = " ".join(line.strip() for line in capsys.readouterr().err.splitlines()[1:])
+    assert said == snapshot().why()
 
 
 def test_the_reporter_follows_the_flags() -> None:

@@ -55,3 +55,25 @@ def test_an_address_that_is_not_ours_is_exit_6(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("flags", [["-p", "65536"], ["-p", "x"], ["--interval", "0"], ["what"]])
 def test_bad_usage_is_exit_2(flags: list[str]) -> None:
     assert run(["tracker", *flags]) == 2
+
+
+def test_what_is_no_http_prints_nothing() -> None:
+    words = [*COMMAND, "-p", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            _, udp, _ = (program.stdout.readline().strip() for _ in range(3))
+            port = int(udp.rpartition(":")[2].partition("/")[0])
+            for junk in (
+                b"\x13BitTorrent protocol" + bytes(48),
+                b"GET / HTTP/9\r\n\r\n",
+                b"GET /\xff\x00 HTTP/1.1\r\nx\r\n\r\n",
+            ):
+                with socket.create_connection(("127.0.0.1", port), 10) as stranger:
+                    stranger.sendall(junk)
+                    assert b"400" in stranger.recv(4096)
+            program.send_signal(signal.SIGINT)
+            assert program.communicate(timeout=10)[1] == ""
+            assert program.returncode == 0
+        finally:
+            program.kill()

@@ -161,6 +161,17 @@ class Contents:
                 f"{self.metainfo.name}: {missing} of {len(have)} pieces are missing or damaged; `unchoke get` fetches them"
             )
 
+    def lost_files(self) -> list[str]:
+        """Wanted files that are not there at their full size. Blocking."""
+        if self._storage is None:
+            return []
+        sizes, wanted = self._storage.sizes(), self.options.files
+        return [
+            self._storage.path(index)
+            for index, file in enumerate(self.metainfo.layout.files)
+            if not file.pad and (wanted is None or index in wanted) and sizes[index] != file.length
+        ]
+
     async def delete(self, known: bitarray | None) -> None:
         """Delete the files, and the folders they leave empty. ``known``: the pieces we have, if that is known.
 

@@ -36,7 +36,7 @@ from unchoke.engine.stats import SessionSnapshot
 from unchoke.engine.swarm import Swarm
 from unchoke.engine.tasks import Tasks, finish
 from unchoke.engine.torrent import Torrent
-from unchoke.errors import NotFoundError, StoppedError, StorageError
+from unchoke.errors import NotFoundError, StoppedError, StorageError, UnsupportedError
 from unchoke.policy.bandwidth import TokenBucket
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.storage.handles import FilePool
@@ -307,6 +307,8 @@ def read_metainfo(source: Source) -> Metainfo:
         return source
     if isinstance(source, bytes):
         return Metainfo.from_bytes(source)
+    if isinstance(source, str) and "://" in source:
+        raise UnsupportedError(f"{source}: a session takes no URLs yet; fetch it, and give the bytes")
     path = Path(source)
     try:
         with path.open("rb") as file:

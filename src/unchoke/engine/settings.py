@@ -35,6 +35,9 @@ class NetworkSettings:
     max_connections_per_torrent: int = 100
     """Conversations in one torrent (qBittorrent: 100)."""
 
+    max_connections_per_host: int = 16
+    """Incoming conversations from one address in one torrent: room for a household or an office, not for a siege."""
+
     max_half_open: int = 50
     """Outgoing connections being tried at one time. Home routers track each; a long row of dead peers must still not cost minutes."""
 

@@ -43,6 +43,8 @@ HAVE_DELAY = 0.05
 #: Messages telling nothing new that a peer is forgiven at once, and how many of them are forgotten each second: a correct
 #: client sends a few, yet in a conversation of days its chokes alone are thousands.
 MOST_REDUNDANT = 1000
+#: Bytes of an extended handshake that count as one such message: ours has 100, and reading 64 KiB of nested lists takes 3 ms.
+HELLO_SIZE = 256
 REDUNDANT_FORGIVEN = 5
 
 
@@ -122,7 +124,12 @@ class Swarm:
             return "banned: " + self.peerlist.banned[peer.address.host]
         if len(self.peers) >= self.settings.network.max_connections_per_torrent:
             return "enough peers"
+        if peer.incoming and self._from_host(peer.address.host) >= self.settings.network.max_connections_per_host:
+            return "enough peers from this address"
         return self._duplicate(peer, peer_id)
+
+    def _from_host(self, host: str) -> int:
+        return sum(peer.incoming and peer.address.host == host for peer in self.peers)
 
     def _duplicate(self, peer: Peer, peer_id: PeerId) -> str | None:
         """Two conversations with one peer: both sides must keep the same one, so the one the greater peer id dialled stays."""
@@ -232,7 +239,9 @@ class Swarm:
     def ban(self, peer: Peer, reason: str) -> None:
         self.peerlist.ban(peer.address.host, reason)
         self.owner.publish(events.PeerBanned(self.infohash, peer.address, reason))
-        peer.close(f"banned: {reason}", fault=True)
+        for other in list(self.peers):  # whoever lies has more than one port
+            if other.address.host == peer.address.host:
+                other.close(f"banned: {reason}", fault=True)
 
     def _completed(self) -> None:
         self.owner.download_completed()
@@ -279,6 +288,7 @@ class Swarm:
             case m.Unchoke():
                 peer.download.rejects = 0
                 peer.download.paused_until = 0.0
+                self.count_redundant(peer)
             case m.Interested():
                 if peer.wire.we_choke:
                     self._fill_slots(now)
@@ -288,7 +298,8 @@ class Swarm:
                     self._fill_slots(now)
                 self.count_redundant(peer)
             case m.Cancel(block):
-                peer.upload.cancelled(block)
+                if not peer.upload.cancelled(block):
+                    self.count_redundant(peer)
             case m.Reject(block):
                 self.intake.rejected(peer, block, now)
             case m.AllowedFast(piece):
@@ -298,11 +309,13 @@ class Swarm:
             case m.Extended(extension, payload):
                 if extension == extended.HANDSHAKE:
                     self._heard_hello(peer, payload)
+                else:
+                    self.count_redundant(peer)
             case m.Suggest() | m.Port():
                 self.count_redundant(peer)
 
-    def count_redundant(self, peer: Peer) -> None:
-        peer.redundant += 1
+    def count_redundant(self, peer: Peer, weight: int = 1) -> None:
+        peer.redundant += weight
         if peer.redundant > MOST_REDUNDANT:
             peer.close("floods us with messages that say nothing", fault=True)
 
@@ -350,10 +363,12 @@ class Swarm:
             return
         peer.download.pipeline.reqq = hello.reqq
         peer.client = hello.client or peer.client
-        if peer.incoming and hello.port:
+        if (
+            peer.incoming and hello.port and peer.listen_address is None
+        ):  # said once; strangers change their minds for fun
             peer.listen_address = Address(peer.address.host, hello.port)
             self.peerlist.connected(peer.listen_address, Source.INCOMING, self._clock())
-        self.count_redundant(peer)
+        self.count_redundant(peer, 1 + len(payload) // HELLO_SIZE)
 
     # ------------------------------------------------------------------ the end of a wake-up
 
@@ -388,6 +403,9 @@ class Swarm:
         for peer in list(self.peers):
             peer.heartbeat(now, idle_timeout)
             if peer.is_closed:
+                continue
+            if peer.redundant > MOST_REDUNDANT:
+                self.count_redundant(peer)
                 continue
             if peer.upload.is_stuck(now):
                 peer.close("takes nothing of what it asked for")

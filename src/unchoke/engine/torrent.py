@@ -262,7 +262,7 @@ class Torrent:
             piece_count=self.metainfo.layout.piece_count,
             pieces_done=have.count(1) if have is not None else 0,
             checked=self._contents.checked,
-            down_rate=swarm.intake.rate.rate(now) if swarm is not None and active else 0.0,
+            down_rate=swarm.intake.rate.rate(now) if swarm is not None and self.state == "downloading" else 0.0,
             up_rate=swarm.up_rate.rate(now) if swarm is not None and active else 0.0,
             downloaded=self._downloaded + (swarm.intake.rate.total if swarm is not None else 0),
             uploaded=self._uploaded + (swarm.up_rate.total if swarm is not None else 0),
@@ -415,7 +415,7 @@ class Torrent:
     def _fail(self, error: UnchokeError) -> None:
         """No going on; ``start()`` tries again."""
         self.error = error
-        log.error("! %s: %s", self.name, error)
+        log.info("! %s: %s", self.name, error)  # whoever waits is told
         if self._swarm is not None:
             self._swarm.close(str(error))
         self._set_state("error", str(error))
@@ -466,7 +466,20 @@ class Torrent:
         """Nothing to do yet; the record of what we have will be kept here."""
 
     def download_completed(self) -> None:
-        if self.state != "downloading":  # the last piece was written while we were leaving
+        if self.state == "downloading":  # else the last piece was written while we were leaving
+            self._tasks.spawn(self._complete(), "complete")
+
+    async def _complete(self) -> None:
+        """The last piece is written; are the files still there? Who deletes one meanwhile leaves us writing into nothing."""
+        lost = await on_thread(self._contents.lost_files)
+        if lost:
+            self._known_have = None
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            self._fail(
+                StorageError(f"{lost[0]} was changed or deleted{more} while it was downloaded; start again", lost[0])
+            )
+            return
+        if self.state != "downloading":
             return
         now = self._owner.now()
         if self._announcer is not None:

@@ -86,7 +86,7 @@ class TrackerServer:
         pairs = _bind_all(hosts, self.port, optional=not self._bind)
         self.port = pairs[0][0].getsockname()[1]
         self._hosts = [tcp.getsockname()[0] for tcp, _ in pairs]
-        self._http = web.Server(self._serve, access_log=None, keepalive_timeout=KEEP_ALIVE)
+        self._http = web.Server(self._serve, access_log=None, logger=_Quietly(log), keepalive_timeout=KEEP_ALIVE)
         loop = asyncio.get_running_loop()
         unused = [sock for pair in pairs for sock in pair]
         try:
@@ -261,6 +261,14 @@ class TrackerServer:
     def __repr__(self) -> str:
         state = "open" if self._listeners else "closed"
         return f"<TrackerServer port {self.port} [{state} | {self._swarms!r}]>"
+
+
+class _Quietly(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp says of requests that are none goes to debug, in a line: strangers shall not fill anybody's screen."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        kwargs.pop("exc_info", None)
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
 
 
 class _UdpDoor(asyncio.DatagramProtocol):

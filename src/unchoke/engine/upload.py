@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 #: Requests one peer may have waiting; we say so in the extended handshake (libtorrent: 2,000, Transmission: 512).
 MOST_REQUESTS = 2000
 #: Seconds a peer may take nothing of what it asked for. Its buffer is memory that others wait for.
-STUCK = 60.0
+STUCK = 30.0
 
 
 class UploadOwner(Protocol):
@@ -92,13 +92,14 @@ class Upload:
             else:
                 self.queue.append(block)
 
-    def cancelled(self, block: Block) -> None:
-        """The peer withdrew a request; if it still waits it is rejected, as BEP 6 wants (it was not answered yet)."""
+    def cancelled(self, block: Block) -> bool:
+        """The peer withdrew a request; if it still waits it is rejected, as BEP 6 wants. False if it did not wait."""
         try:
             self.queue.remove(block)
         except ValueError:
-            return  # on its way already, or never asked
+            return False  # on its way already, or never asked
         self._peer.wire.send_reject(block)
+        return True
 
     def choke(self) -> None:
         """Choke the peer, and reject what waits."""

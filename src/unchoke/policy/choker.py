@@ -1,7 +1,7 @@
 """Choker: which peers may ask us for data (BEP 3: tit for tat, optimistic unchoke).
 
 Leeching, the slots go to interested peers that give us most: that is what makes giving worth while. Seeding, nobody
-gives, so they go to those that take fastest, and each gives way after its turn (``rotation``), so that all are served and
+gives, so they go to those that take fastest, and each gives way after its turn (``rotation``; who takes nothing, after one round), so that all are served and
 fresh pieces spread. One slot is *optimistic*: a random peer for three rounds, newcomers with triple weight, so that a peer with nothing
 to offer yet can start, and better partners are found. Free slots are filled at once, not at the next round.
 
@@ -90,7 +90,8 @@ class Choker:
             return sorted(peers, key=lambda peer: (not peer.snubbed, peer.gives, peer.unchoked), reverse=True)
 
         def merit(peer: Candidate) -> tuple[bool, bool, float]:
-            had_its_turn = peer.unchoked and now - peer.unchoked_since >= self.settings.rotation
+            served = now - peer.unchoked_since if peer.unchoked else 0.0
+            had_its_turn = served >= self.settings.rotation or (served >= self.settings.interval and peer.takes < 1)
             return not had_its_turn, peer.unchoked, peer.takes if peer.unchoked else -peer.unchoked_since
 
         return sorted(peers, key=merit, reverse=True)

@@ -131,6 +131,8 @@ class PeerList:
         """A conversation with this address stands (incoming or dialled)."""
         known = self._peers.get(address)
         if known is None:
+            if not self._make_room():
+                return
             known = self._peers[address] = KnownPeer(address, source, now)
         known.connected = True
         known.sources |= source

@@ -301,9 +301,11 @@ class PiecePicker:
         settings = self.settings
         found: list[Block] = []
         room = min(count, settings.endgame_requests - len(asked))
+        if room <= 0:
+            return found
         for copies in range(1, settings.endgame_copies):
             for piece in self.open.values():
-                if (pieces is not None and not pieces[piece.index]) or piece.index in self._single:
+                if not piece.left or (pieces is not None and not pieces[piece.index]) or piece.index in self._single:
                     continue
                 for number, state in enumerate(piece.states):
                     begin = number * BLOCK_SIZE

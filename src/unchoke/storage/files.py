@@ -269,7 +269,15 @@ class FileStorage:
     def _open(self, file: int, write: bool) -> tuple[int, int]:
         parts = self._paths[file]
         assert parts is not None, "pad files are never opened"
-        fd, status = opening.open_below(self.folder, parts, write=write, executable=self.layout.files[file].executable)
+        entry = self.layout.files[file]
+        fd, status = opening.open_below(self.folder, parts, write=write, executable=entry.executable)
+        if write and not status.st_size and entry.length:
+            # At its full size from the first byte on, sparse: a file of another size is not ours (see ``foreign``).
+            try:
+                os.ftruncate(fd, entry.length)
+            except BaseException:
+                os.close(fd)
+                raise
         return fd, status.st_dev
 
     def _make_empty(self, file: int) -> None:

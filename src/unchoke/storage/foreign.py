@@ -1,7 +1,7 @@
 """Foreign files: what stands where a torrent wants to write and is not ours, so that nothing is written over by mistake.
 
-A file that we have no record of is not ours if it is longer than the torrent says, or if it is not all zeros and no piece that
-overlaps it verifies. Whether there is a record, and what follows, is the torrent's business. Only files that would be written
+A file that we have no record of is not ours if it is longer than the torrent says; or if it is not all zeros, no piece that
+overlaps it verifies, and it has another size than the torrent says (ours have it from the start) or a piece is wholly there. Whether there is a record, and what follows, is the torrent's business. Only files that would be written
 to count: the wanted ones, and those that share a piece with one.
 """
 
@@ -33,8 +33,23 @@ def foreign_files(storage: FileStorage, have: Bitfield) -> list[str]:
     return [
         storage.path(index)
         for index in written_files(storage.layout, storage.wanted)
-        if sizes[index] and not any_piece(storage.layout, index, have) and not storage.is_all_zeros(index)
+        if sizes[index]
+        and not any_piece(storage.layout, index, have)
+        and not storage.is_all_zeros(index)
+        and (sizes[index] != storage.layout.files[index].length or _is_contradicted(storage, index))
     ]
+
+
+def _is_contradicted(storage: FileStorage, file: int) -> bool:
+    """Is a piece of this file there to its last byte? (None of them verified.) A piece with something missing proves nothing:
+    its writing was cut short, or a neighbour that shares it is gone."""
+    layout = storage.layout
+    for piece in layout.file_pieces(file):
+        gaps = storage.gaps(piece * layout.piece_length, layout.piece_size(piece))
+        real = (span for gap in gaps for span in layout.spans(gap.start, gap.length) if not layout.files[span.file].pad)
+        if next(real, None) is None:
+            return True
+    return False
 
 
 def written_files(layout: TorrentLayout, wanted: Collection[int] | None) -> list[int]:

@@ -6,19 +6,17 @@ It writes nothing. Exit 0: all of it is there; 32: it is not; 3: nothing of it i
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from unchoke.app.cli.common import Face, load_torrent, verbose_option
+from unchoke.app.cli.common import Face, find_data, load_torrent, verbose_option
 from unchoke.app.cli.create import Hashing
 from unchoke.app.cli.text import clean, format_size
-from unchoke.errors import DataMismatchError, NotFoundError, UnsupportedError
+from unchoke.errors import DataMismatchError, UnsupportedError
 
 if TYPE_CHECKING:
     from unchoke.bitfield import Bitfield
-    from unchoke.engine.settings import Settings
     from unchoke.layout import TorrentLayout
     from unchoke.protocol.metainfo import Metainfo
     from unchoke.storage.files import FileStorage
@@ -59,7 +57,7 @@ def check(ctx: click.Context, torrent: str, path: str, as_json: bool, no_progres
     if layout.piece_count and not metainfo.piece_hashes:
         raise UnsupportedError(f"{metainfo.name}: a v2-only torrent; this version of unchoke checks v1 and hybrid ones")
     settings = ctx.ensure_object(Face).settings()
-    storage = _find_data(metainfo, path, settings)
+    storage = find_data(metainfo, path, settings)
     say = None if quiet or no_progress else Hashing(metainfo.name)
 
     def progress(done: int) -> None:
@@ -83,29 +81,6 @@ def check(ctx: click.Context, torrent: str, path: str, as_json: bool, no_progres
         _print(metainfo, have, findings)
     if findings or not have.all():
         raise DataMismatchError(_verdict(metainfo, have, findings))
-
-
-def _find_data(metainfo: Metainfo, path: str, settings: Settings) -> FileStorage:
-    """The storage in PATH, or in the folder above if PATH is the torrent's own file or folder. NotFoundError if neither."""
-    from unchoke.storage.files import FileStorage
-    from unchoke.storage.handles import FilePool
-
-    given = os.path.abspath(path)
-    if not os.path.lexists(given):
-        raise NotFoundError(f"{path}: no such file or folder")
-    pool = FilePool(settings.disk.open_files)
-    portable = True if settings.disk.portable_names else None
-    # A PATH that is itself a link to the torrent's folder is fine: a link is only refused below the download folder.
-    for folder in (given, os.path.dirname(os.path.realpath(given)), os.path.dirname(given)):
-        storage = FileStorage(
-            folder, metainfo.name, metainfo.layout, multi_file=metainfo.multi_file, portable=portable, pool=pool
-        )
-        root = os.path.join(storage.folder, storage.root)
-        if os.path.lexists(root) and (folder == given or os.path.samefile(root, given)):
-            return storage
-    raise NotFoundError(
-        f"{os.path.join(path, storage.root)}: not there; PATH is the folder that holds the torrent's file or folder"
-    )
 
 
 def judge(storage: FileStorage, have: Bitfield) -> list[Finding]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unchoke.app.config import Directories
     from unchoke.engine.settings import Settings
     from unchoke.protocol.metainfo import Metainfo
+    from unchoke.storage.files import FileStorage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -128,6 +129,29 @@ def _read_all(file: IO[bytes], where: str) -> bytes:
     return b"".join(parts)
 
 
+def find_data(metainfo: Metainfo, path: str, settings: Settings) -> FileStorage:
+    """The storage in PATH, or in the folder above if PATH is the torrent's own file or folder. NotFoundError if neither."""
+    from unchoke.storage.files import FileStorage
+    from unchoke.storage.handles import FilePool
+
+    given = os.path.abspath(path)
+    if not os.path.lexists(given):
+        raise NotFoundError(f"{path}: no such file or folder")
+    pool = FilePool(settings.disk.open_files)
+    portable = True if settings.disk.portable_names else None
+    # A PATH that is itself a link to the torrent's folder is fine: a link is only refused below the download folder.
+    for folder in (given, os.path.dirname(os.path.realpath(given)), os.path.dirname(given)):
+        storage = FileStorage(
+            folder, metainfo.name, metainfo.layout, multi_file=metainfo.multi_file, portable=portable, pool=pool
+        )
+        root = os.path.join(storage.folder, storage.root)
+        if os.path.lexists(root) and (folder == given or os.path.samefile(root, given)):
+            return storage
+    raise NotFoundError(
+        f"{os.path.join(path, storage.root)}: not there; PATH is the folder that holds the torrent's file or folder"
+    )
+
+
 def write_file(path: str, data: bytes, *, replace: bool) -> None:
     """Write a file whole or not at all; ``-`` is standard output. Without ``replace`` an existing file is StorageError."""
     if path == "-":
@@ -153,8 +177,8 @@ def write_file(path: str, data: bytes, *, replace: bool) -> None:
         raise (NoSpaceError if full else StorageError)(f"{path}: {error.strerror or error}", path) from error
 
 
-def already_there(path: str) -> StorageError:
-    return StorageError(f"{path} already exists; --force overwrites it", path)
+def already_there(path: str, flag: str = "--force") -> StorageError:
+    return StorageError(f"{path} already exists; {flag} overwrites it", path)
 
 
 def _write_new(path: str, data: bytes, like: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unchoke.app.cli.common import Face, kind_of, parse_torrent, read_torrent, write_file
+from unchoke.app.cli.common import Face, already_there, kind_of, parse_torrent, read_torrent, write_file
 from unchoke.app.cli.network import NetworkOptions, network_options
 from unchoke.app.cli.text import DURATION, SELECTION, clean, format_duration, format_rate, format_size, selected
 from unchoke.errors import (
@@ -71,15 +72,21 @@ class Wish:
 )
 @click.option("-l", "--list", "only_list", is_flag=True, help="Print the files and stop.")
 @click.option("-s", "--select", "numbers", type=SELECTION, metavar="1-3,5", help="Only these files (counting from 1).")
-@click.option("--match", multiple=True, metavar="GLOB", help="Only files whose path matches; repeatable.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not files whose path matches; repeatable.")
+@click.option(
+    "--match", multiple=True, metavar="GLOB", help="Only files whose path matches (case matters); repeatable."
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Not files whose path matches (case matters); repeatable."
+)
 @click.option("--seed", is_flag=True, help="Go on seeding until stopped.")
 @click.option("--ratio", type=click.FloatRange(0), metavar="R", help="Seed until R times its size was given.")
 @click.option("--seed-time", type=DURATION, metavar="TIME", help="Seed for so long, like 30m.")
 @click.option("--sequential", is_flag=True, help="Fetch the pieces first to last.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after so long without progress (exit 8).")
 @click.option("--overwrite", is_flag=True, help="Write over files that are not ours.")
-@click.option("--save-torrent", type=click.Path(dir_okay=False), metavar="FILE", help="Keep the .torrent.")
+@click.option(
+    "--save-torrent", type=click.Path(dir_okay=False), metavar="FILE", help="Keep the .torrent (of one SOURCE)."
+)
 @network_options
 @click.pass_obj
 def get(face: Face, /, network: NetworkOptions, only_list: bool, **wish: Any) -> int:
@@ -88,6 +95,8 @@ def get(face: Face, /, network: NetworkOptions, only_list: bool, **wish: Any) ->
     Resumes what is there. Exits when everything is complete and verified; with --seed it goes on.
     """
     wanted = Wish(**wish)
+    if wanted.save_torrent is not None and len(wanted.sources) > 1:
+        raise click.UsageError("--save-torrent keeps one .torrent: give it with a single SOURCE")
     from unchoke.app.cli.running import run_async
 
     network.start_logging(face)
@@ -103,11 +112,18 @@ async def _list(wish: Wish, network: NetworkOptions) -> int:
         if network.json:
             import json
 
+            from unchoke.app.cli.show import file_path
+
             files = [
-                {"number": index + 1, "path": "/".join(path), "size": file.length, "selected": index in chosen}
-                for index, file, path in _shown(metainfo)
+                {
+                    "number": index + 1,
+                    "path": file_path(metainfo, index),
+                    "size": file.length,
+                    "selected": index in chosen,
+                }
+                for index, file, _ in _shown(metainfo)
             ]
-            click.echo(json.dumps({"name": clean(metainfo.name), "files": files}))
+            click.echo(json.dumps({"name": metainfo.name, "files": files}))
             continue
         click.echo(f"{clean(metainfo.name)}  {format_size(metainfo.layout.payload_length)}")
         for index, file, path in _shown(metainfo):
@@ -126,7 +142,10 @@ def _shown(metainfo: Metainfo) -> list[tuple[int, Any, tuple[str, ...]]]:
 
 
 def choose(metainfo: Metainfo, wish: Wish) -> list[int]:
-    """The file indexes that -s, --match and --exclude leave. Patterns look at the whole path and at the file's name."""
+    """The file indexes that -s, --match and --exclude leave.
+
+    Patterns look at the whole path, with and without the torrent's name in front, and at the file's name.
+    """
     files = metainfo.layout.files
     if wish.numbers is None:
         chosen = list(range(len(files)))
@@ -138,7 +157,8 @@ def choose(metainfo: Metainfo, wish: Wish) -> list[int]:
 
     def matches(index: int, globs: tuple[str, ...]) -> bool:
         parts = files[index].path or (metainfo.name,)
-        return any(fnmatch.fnmatchcase("/".join(parts), glob) or fnmatch.fnmatchcase(parts[-1], glob) for glob in globs)
+        texts = ("/".join(parts), "/".join((metainfo.name, *files[index].path)), parts[-1])
+        return any(fnmatch.fnmatchcase(text, glob) for glob in globs for text in texts)
 
     if wish.match:
         chosen = [index for index in chosen if matches(index, wish.match)]
@@ -178,6 +198,15 @@ async def load(source: str) -> Metainfo:
     if reply.status != 200:
         raise NetworkError(f"{clean(source)}: HTTP {reply.status}")
     return parse_torrent(reply.body, source)
+
+
+def _save(path: str, data: bytes, *, overwrite: bool) -> None:
+    """Write the .torrent. An existing file is StorageError, but for one that says the same: a command may be repeated."""
+    if not overwrite and path != "-" and os.path.lexists(path):
+        if os.path.isfile(path) and os.path.getsize(path) == len(data) and read_torrent(path) == data:
+            return
+        raise already_there(path, "--overwrite")
+    write_file(path, data, replace=overwrite)
 
 
 class Getting:
@@ -225,7 +254,7 @@ class Getting:
         try:
             metainfo = await load(source)
             if wish.save_torrent is not None:
-                write_file(wish.save_torrent, metainfo.data, replace=True)
+                _save(wish.save_torrent, metainfo.data, overwrite=wish.overwrite)
             torrent = await session.add(
                 metainfo,
                 folder=wish.folder,
@@ -299,6 +328,11 @@ class Getting:
             torrent = self._torrents.get(number)
             if error is None and torrent is not None:
                 snapshot = torrent.snapshot()
+                if self._wish.seeds:
+                    reporter.happened("finished", snapshot, path=str(torrent.path))
+                if not snapshot.downloaded:
+                    reporter.say(f"already complete: {clean(str(torrent.path))} ({format_size(snapshot.wanted)})")
+                    continue
                 took = max(snapshot.active_time - snapshot.seeding_time, 1e-3)
                 average = format_rate(snapshot.downloaded / took)
                 reporter.say(
@@ -306,6 +340,7 @@ class Getting:
                 )
             elif isinstance(error, StoppedError) and torrent is not None and stopped:
                 snapshot = torrent.snapshot()
+                reporter.happened("stopped", snapshot, path=str(torrent.path), code=error.exit_code)
                 reporter.say(
                     f"stopped: {clean(torrent.name)} at {100 * snapshot.progress:.1f} %;"
                     " the same command goes on from there"

@@ -23,6 +23,16 @@ PLAIN_INTERVAL = 10.0
 LIVE_INTERVAL = 0.25
 #: Torrents drawn each with a bar; the rest is in the total.
 MOST_BARS = 12
+#: The narrowest that a name is cut to.
+LEAST_NAME = 12
+#: What a terminal has room for, the richest first: columns it needs, width of the bar, with upload rate?, with sizes?
+LAYOUTS = (
+    (95, 24, True, True),
+    (75, 10, True, True),
+    (75, 10, False, True),
+    (60, 0, False, True),
+    (0, 0, False, False),
+)
 
 
 class Reporter(Protocol):
@@ -129,6 +139,7 @@ class LiveReporter(QuietReporter):
         plain = color == "never" or (color == "auto" and "NO_COLOR" in os.environ)
         self._console = Console(stderr=True, no_color=plain, force_terminal=forced, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._columns = self._layout = 0
         self._live.start()
 
     def draw(self, snapshots: list[TorrentSnapshot], now: float) -> None:
@@ -139,44 +150,62 @@ class LiveReporter(QuietReporter):
 
     def _table(self, snapshots: list[TorrentSnapshot]) -> RenderableType:
         from rich.console import Group
+        from rich.padding import Padding
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        rows: list[Any] = []
+        shown = snapshots[:MOST_BARS]
+        shares = [one.checked if one.state == "checking" else one.progress for one in shown]
+        bar_width, cells = self._fitting(shown, shares)
         table = Table.grid(padding=(0, 1), expand=True)
-        for options in ({"ratio": 1, "no_wrap": True, "overflow": "ellipsis"}, {"width": 24}, {"justify": "right"}):
-            table.add_column(**options)
-        for _ in range(4):
+        table.add_column(ratio=1, min_width=LEAST_NAME, no_wrap=True, overflow="ellipsis")
+        if bar_width:
+            table.add_column(width=bar_width)
+        for _ in cells[0] if cells else ():
             table.add_column(justify="right", no_wrap=True)
-        for snapshot in snapshots[:MOST_BARS]:
-            share = snapshot.checked if snapshot.state == "checking" else snapshot.progress
-            bar = ProgressBar(total=1.0, completed=share, width=24)
-            table.add_row(Text(clean(snapshot.name)), bar, *(Text(cell) for cell in _cells(snapshot, share)))
-        rows.append(table)
-        rows += [
-            Text(f"  {clean(snapshot.why())}", style="yellow", no_wrap=True, overflow="ellipsis")
-            for snapshot in snapshots[:MOST_BARS]
-            if snapshot.why()
-        ]
+        for snapshot, share, row in zip(shown, shares, cells, strict=True):
+            bar = [ProgressBar(total=1.0, completed=share, width=bar_width)] if bar_width else []
+            table.add_row(Text(clean(snapshot.name)), *bar, *(Text(cell) for cell in row))
+        rows: list[Any] = [table]
+        for snapshot in shown:
+            if why := clean(snapshot.why()):
+                whose = f"{clean(snapshot.name)}: " if len(snapshots) > 1 else ""
+                rows.append(Padding(Text(whose + why, style="yellow", overflow="fold"), (0, 0, 0, 2)))
         if len(snapshots) > 1:
             rows.append(Text(_total_line(snapshots), style="bold"))
         return Group(*rows)
+
+    def _fitting(self, shown: list[TorrentSnapshot], shares: list[float]) -> tuple[int, list[list[str]]]:
+        """Width of the bar, and the other cells, of the richest layout that fits; it grows back only with the terminal."""
+        columns = self._console.width
+        if columns != self._columns:
+            self._columns, self._layout = columns, 0
+        while True:
+            least, bar, up, sizes = LAYOUTS[self._layout]
+            cells = [_cells(one, share, up=up, sizes=sizes) for one, share in zip(shown, shares, strict=True)]
+            needed = LEAST_NAME + (bar + 1 if bar else 0)
+            needed += sum(1 + max(map(len, column)) for column in zip(*cells, strict=True))
+            if max(least, needed) <= columns or self._layout == len(LAYOUTS) - 1:
+                return bar, cells
+            self._layout += 1
 
     def close(self) -> None:
         self._live.stop()
 
 
-def _cells(snapshot: TorrentSnapshot, share: float) -> tuple[str, ...]:
+def _cells(snapshot: TorrentSnapshot, share: float, *, up: bool, sizes: bool) -> list[str]:
+    """What stands behind the bar; as many for every torrent."""
     state = {"downloading": "", "seeding": "seeding"}.get(snapshot.state, snapshot.state)
     eta = format_duration(snapshot.eta) if snapshot.eta is not None else ""
-    return (
-        f"{100 * share:.1f} %",
-        f"{format_size(snapshot.done)}/{format_size(snapshot.wanted)}",
-        f"↓ {format_rate(snapshot.down_rate)}",
-        f"↑ {format_rate(snapshot.up_rate)}",
-        f"{_peers(snapshot)}" + (f" · {state}" if state else f" · {eta}" if eta else ""),
-    )
+    cells = [f"{100 * share:.1f} %"]
+    if sizes:
+        cells.append(f"{format_size(snapshot.done)}/{format_size(snapshot.wanted)}")
+    cells.append(f"↓ {format_rate(snapshot.down_rate)}")
+    if up:
+        cells.append(f"↑ {format_rate(snapshot.up_rate)}")
+    cells.append(_peers(snapshot) + (f" · {state}" if state else f" · {eta}" if eta else ""))
+    return cells
 
 
 def status_line(snapshot: TorrentSnapshot) -> str:

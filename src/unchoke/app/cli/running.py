@@ -103,9 +103,9 @@ async def run_session(
                 for result in results:
                     if isinstance(result, Exception):
                         raise result
-                ended(session, stopped)
                 if stopped:
                     reporter.say("leaving the swarm; Ctrl-C again ends at once")
+                ended(session, stopped)
     except PortTakenError as error:
         raise PortTakenError(f"{error}; choose another with -p/--port") from None
     finally:
@@ -116,7 +116,10 @@ async def run_hook(command: str, name: str, path: Path, infohash: str) -> None:
     """``--on-complete``: a shell command; what strangers named comes in the environment, never in the command's text."""
     facts = {"UNCHOKE_NAME": name, "UNCHOKE_PATH": str(path), "UNCHOKE_INFOHASH": infohash}
     process = await asyncio.create_subprocess_shell(
-        command, env={**os.environ, **facts}, stdin=asyncio.subprocess.DEVNULL
+        command,
+        env={**os.environ, **facts},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=sys.stderr.fileno(),  # our own standard output may be JSON
     )
     try:
         status = await process.wait()

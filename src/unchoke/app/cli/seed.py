@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unchoke.app.cli.common import Face, load_torrent
+from unchoke.app.cli.common import Face, find_data, load_torrent
 from unchoke.app.cli.network import NetworkOptions, network_options, refused
 from unchoke.app.cli.text import clean, format_size
 
@@ -30,12 +30,15 @@ def seed(face: Face, network: NetworkOptions, torrent: str, path: Path, trust: b
     network.start_logging(face)
     metainfo = load_torrent(torrent)
     settings = network.settings(face)
+    storage = find_data(metainfo, str(path), settings)
+    folder = Path(storage.folder)
+    storage.close()
     reporter = make_reporter(progress=network.progress, quiet=network.quiet, json=network.json, color=network.color)
 
     async def work(session: Session) -> None:
         serving = await session.add(
             metainfo,
-            folder=path,
+            folder=folder,
             trust=trust,
             seed_only=True,
             trackers=network.trackers,

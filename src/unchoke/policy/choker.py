@@ -1,9 +1,10 @@
 """Choker: which peers may ask us for data (BEP 3: tit for tat, optimistic unchoke).
 
-Leeching, the slots go to interested peers that give us most: that is what makes giving worth while. Seeding, nobody
-gives, so they go to those that take fastest, and each gives way after its turn (``rotation``; who takes nothing, after one round), so that all are served and
-fresh pieces spread. One slot is *optimistic*: a random peer for three rounds, newcomers with triple weight, so that a peer with nothing
-to offer yet can start, and better partners are found. Free slots are filled at once, not at the next round.
+Leeching, the slots go to interested peers that give us most: that is what makes giving worth while. Seeding, nobody gives,
+so they go to those that take fastest, and each gives way after its turn (``rotation``; who takes nothing, after one round),
+so that all are served and fresh pieces spread. One slot is *optimistic*: a random peer for three rounds, newcomers with
+triple weight, so that a peer with nothing to offer yet can start, and better partners are found. Free slots are filled at
+once, not at the next round.
 
 Called every ``interval``, and when a peer becomes interested or leaves. It returns who should be unchoked; it sends nothing.
 """

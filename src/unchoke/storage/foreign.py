@@ -1,8 +1,9 @@
 """Foreign files: what stands where a torrent wants to write and is not ours, so that nothing is written over by mistake.
 
 A file that we have no record of is not ours if it is longer than the torrent says; or if it is not all zeros, no piece that
-overlaps it verifies, and it has another size than the torrent says (ours have it from the start) or a piece is wholly there. Whether there is a record, and what follows, is the torrent's business. Only files that would be written
-to count: the wanted ones, and those that share a piece with one.
+overlaps it verifies, and it has another size than the torrent says (ours have it from the start) or a piece is wholly
+there. Whether there is a record, and what follows, is the torrent's business. Only files that would be written to count:
+the wanted ones, and those that share a piece with one.
 """
 
 from __future__ import annotations

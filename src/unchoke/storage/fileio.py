@@ -18,10 +18,15 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _cannot_nowait: set[int] = set()
 
 
+#: Bytes of one write. For a longer one Linux looks for a page of that size, and where memory is in pieces the search costs
+#: more than the writing: 1 GiB in random order to ext4 took 1.2-2.3 s in writes of 1 MiB, 0.19 s in writes of 256 KiB.
+WRITE_SIZE = 256 * 1024
+
+
 def write_at(handle: Handle, view: memoryview, offset: int) -> None:
     """Write the whole view."""
     while view:
-        done = _pwrite(handle, view, offset)
+        done = _pwrite(handle, view[:WRITE_SIZE], offset)
         offset += done
         view = view[done:]
 

@@ -67,8 +67,8 @@ class DiskSettings:
     """Memory and threads between the network and the files."""
 
     write_buffer: int = 16 * 1024 * 1024
-    """Bytes of pieces being received at one time, over all torrents. At least one piece a torrent is always allowed. Small
-    enough to stay near the processor: 32 MiB cost a tenth more CPU for the same download."""
+    """Bytes of pieces being received at one time, over all torrents. At least one piece a torrent is always allowed. A download
+    of 1 GiB peaked at 49 MiB of memory, with twice the buffer at 65, no faster."""
 
     read_buffer: int = 16 * 1024 * 1024
     """Bytes read for peers and not yet sent, over all torrents: 64 reads of 256 KiB. Who comes later waits for one of them."""

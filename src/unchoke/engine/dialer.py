@@ -53,14 +53,12 @@ class Dialer:
         make_peer: Callable[[PeerOwner, Address | None], Peer],
         find: Callable[[InfoHash], Target | None],
         room: Callable[[], int],
-        clock: Callable[[], float],
     ) -> None:
         self._network = network
         self._settings = settings
         self._make_peer = make_peer
         self._find = find
         self._room = room
-        self._clock = clock
         self._tasks = Tasks("dialer")
         self._waiting: dict[Peer, Target | None] = {}
         self._closed = False

@@ -98,7 +98,7 @@ class Session:
         self.disk = Disk(settings.disk)
         self._network = self._given_network or TcpNetwork(socket_buffer=settings.network.socket_buffer)
         self._buffer = ReceiveBuffer(settings.network.receive_buffer, shared=sys.platform != "win32")
-        self._dialer = Dialer(self._network, settings.network, self._make_peer, self._find, self._room, self._loop.time)
+        self._dialer = Dialer(self._network, settings.network, self._make_peer, self._find, self._room)
         self._http = HttpClient(bind=settings.network.bind)
         self._http_trackers = HttpTrackers(self._http, settings.announce)
         self._udp = UdpEndpoint(bind=settings.network.bind)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 
 import click
 
 from unchoke.app.cli.common import verbose_option
+from unchoke.app.cli.running import run_async, stop_signal
 from unchoke.errors import NetworkError, PortTakenError
 
 
@@ -34,23 +33,12 @@ from unchoke.errors import NetworkError, PortTakenError
 @verbose_option
 def tracker(port: int, bind: str, interval: int) -> None:
     """Run a small tracker, HTTP and UDP, for a LAN or a test. It prints its announce URLs and then `ready`."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(port, bind, interval))
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """uvloop's where there is one: a tracker is many small messages."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop
+    run_async(_serve(port, bind, interval))
 
 
 async def _serve(port: int, bind: str, interval: int) -> None:
     from unchoke.engine.tracker_server import TrackerServer
 
-    stop = _stop_on_signals()
     server = TrackerServer(bind=bind, port=port, interval=interval)
     try:
         await server.start()
@@ -59,21 +47,10 @@ async def _serve(port: int, bind: str, interval: int) -> None:
     except NetworkError as error:
         raise NetworkError(f"{error}; --bind says which address to listen on") from None
     try:
-        for line in (*server.urls, "ready"):
-            click.echo(line)
-        sys.stdout.flush()
-        await stop.wait()
+        with stop_signal() as stop:
+            for line in (*server.urls, "ready"):
+                click.echo(line)
+            sys.stdout.flush()
+            await stop.wait()
     finally:
         await server.aclose()
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """Set by SIGINT or SIGTERM. Where the loop cannot take signals (Windows), Ctrl-C ends the program as always."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:
-            pass
-    return stop

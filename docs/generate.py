@@ -62,8 +62,10 @@ BEPS = {
     10: ("Extension Protocol", "the handshake"),
     12: ("Multitracker Metadata Extension", "whole; by default one tracker of every tier, by setting to the letter"),
     15: ("UDP Tracker Protocol for BitTorrent", "whole, as client and as tracker"),
+    16: ("Superseeding", "whole"),
     19: ("WebSeed - HTTP/FTP Seeding (GetRight style)", "`url-list` is read and written; not fetched from yet"),
     20: ("Peer ID Conventions", "we are `-UK`"),
+    21: ("Extension for Partial Seeds", "`upload_only` is said and heard"),
     23: ("Tracker Returns Compact Peer Lists", "whole"),
     24: ("Tracker Returns External IP", "understood, not used yet"),
     27: ("Private Torrents", "kept; peers come only from trackers and addresses that were given"),
@@ -146,6 +148,8 @@ def field_docstrings(kind: type[Any]) -> dict[str, str]:
 
 def default_words(value: object) -> str:
     """As TOML has it, sizes in words beside."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str):

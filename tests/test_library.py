@@ -210,7 +210,7 @@ async def test_the_full_disk_is_told_and_what_was_written_counts(pair: Pair, mon
         await soon(torrent.done())
     with pytest.raises(NoSpaceError):
         await torrent.failed()
-    assert torrent.state == "error"
+    assert torrent.state == "no space"
     await stage.until(lambda: pair.session.disk.reserved == 0)  # those on their way to the disk come back too
     monkeypatch.undo()
     await torrent.start()
@@ -233,7 +233,7 @@ async def test_stopped_before_it_was_complete(tmp_path: Path) -> None:
         await stage.turns(2)
         await torrent.stop()
         for task in waiting:
-            with pytest.raises(StoppedError, match="stopped before"):
+            with pytest.raises(StoppedError, match="stopped by its user before"):
                 await task
         with pytest.raises(StoppedError, match="stopped by its user"):
             await torrent.done()

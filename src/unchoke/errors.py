@@ -95,6 +95,10 @@ class ForeignFileError(StorageError):
     """A file stands where the torrent wants to write, and it is not ours (see ``storage/files``)."""
 
 
+class GoneError(StorageError):
+    """Files that were there are not: they were moved or deleted, or their disk was taken away."""
+
+
 class NoSpaceError(StorageError):
     """The disk is full."""
 

@@ -292,7 +292,6 @@ def test_seed_needs_all_of_it(torrent: Path, source: Path, tmp_path: Path, capsy
     assert run(["seed", str(torrent), str(source.parent), "--bind", LOCAL]) == 32
     (source / "a.bin").write_bytes(b"y")
     assert run(["seed", str(torrent), str(source.parent), "--bind", LOCAL, "--trust"]) == 32
-    assert run(["seed", str(torrent), str(source.parent), "--super-seed"]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -15,19 +15,76 @@ from unchoke.app.cli.progress import (
     PlainReporter,
     QuietReporter,
     make_reporter,
-    status_line,
+    status_lines,
 )
+from unchoke.engine.stats import TorrentSnapshot
+from unchoke.policy.announce import TrackerState
 
 
 def test_a_line() -> None:
     moving = snapshot(down_rate=2e6, up_rate=1e3, peers=3)
-    assert status_line(moving) == "stuff: 25.0 % of 4.0 MiB, down 2.0 MB/s, up 1.0 kB/s, 3 peers, 2s left"
-    assert status_line(snapshot(state="checking", checked=0.5)) == "stuff: checking, 50.0 %"
-    assert status_line(snapshot(peers=1)).endswith("1 peer (1 peer, none has what we lack)")
+    assert status_lines(moving) == ["stuff: 25.0 % of 4.0 MiB, down 2.0 MB/s, up 1.0 kB/s, 3 peers, 2s left"]
+    assert status_lines(snapshot(state="checking", checked=0.5)) == ["stuff: checking, 50.0 %"]
+    (alone,) = status_lines(snapshot(peers=1))
+    assert alone.endswith("1 peer (1 peer, none has what we lack)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "ending"),
+    [
+        ({"state": "stopped", "reason": "verified"}, "0 peers, stopped (verified)"),
+        ({"state": "stopped", "reason": "stopped by its user"}, "0 peers (stopped by its user)"),
+        ({"state": "queued", "position": 1}, "0 peers (queued at position 2, the next to start)"),
+        ({"state": "checking", "checks_ahead": 2}, "checking, 100.0 % (waiting for 2 other checks)"),
+        ({"state": "error", "reason": "disk full"}, "0 peers, error (disk full)"),
+        ({"state": "no space", "space_free": 0, "space_needed": 5}, "0 peers (no space: 5 B needed, 0 B free)"),
+        ({"down_rate": 1e5, "limited_by": "torrent"}, "31s left (held by this torrent's download limit)"),
+    ],
+)
+def test_a_line_says_what_holds_it(changes: dict[str, object], ending: str) -> None:
+    (line,) = status_lines(snapshot(**changes))
+    assert line.endswith(ending)
+
+
+def trackers(count: int) -> tuple[TrackerState, ...]:
+    return tuple(TrackerState(url=f"http://t{n}/\x1b[2J", tier=n, status="failed", error="no") for n in range(count))
+
+
+def test_what_several_trackers_say_stands_below() -> None:
+    out = io.StringIO()
+    reporter = PlainReporter(out, lines=True)
+    reporter.draw([], 0.0)
+    reporter.draw([snapshot(dialing=2, trackers=trackers(6)), snapshot(name="b", trackers=trackers(2))], 20.0)
+    assert out.getvalue().splitlines() == [
+        "stuff: 25.0 % of 4.0 MiB, down 0 B/s, up 0 B/s, 0 peers (no peers yet)",
+        "  dialling 2",
+        "  tracker http://t0/[2J failed: no",
+        "  tracker http://t1/[2J failed: no",
+        "  and 4 more",
+        "b: 25.0 % of 4.0 MiB, down 0 B/s, up 0 B/s, 0 peers (no peers yet)",
+        "  tracker http://t0/[2J failed: no",
+        "  tracker http://t1/[2J failed: no",
+    ]
+
+
+def test_a_chain_stands_below() -> None:
+    assert status_lines(snapshot(peers=2, pieces_missing_everywhere=3, trackers=trackers(1)))[1:] == [
+        "looking for more peers: tracker http://t0/[2J failed: no"
+    ]
+
+
+def test_json_has_the_reasons() -> None:
+    out = io.StringIO()
+    JsonReporter(out).draw([snapshot(trackers=trackers(5)), snapshot(state="seeding", peers=1)], 0.0)
+    waiting, seeding = (json.loads(line) for line in out.getvalue().splitlines())
+    assert [reason["code"] for reason in waiting["reasons"]] == ["no_peers"]
+    assert len(waiting["reasons"][0]["sources"]) == 5
+    assert waiting["reasons"][0]["sources"][0]["name"] == "http://t0/[2J"
+    assert (seeding["why"], seeding["reasons"][0]["code"]) == ("", "seeding")
 
 
 def test_strangers_cannot_write_to_the_terminal() -> None:
-    assert "\x1b" not in status_line(snapshot(name="evil\x1b[2Jname", peers=1))
+    assert not any("\x1b" in line for line in status_lines(snapshot(name="evil\x1b[2Jname", trackers=trackers(3))))
 
 
 def test_plain_lines_come_every_ten_seconds() -> None:
@@ -95,6 +152,30 @@ def test_why_is_told_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     reporter._console.print(reporter._table([snapshot()]))
     said = " ".join(line.strip() for line in capsys.readouterr().err.splitlines()[1:])
     assert said == snapshot().why()
+
+
+def drawn(snapshots: list[TorrentSnapshot], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    reporter = LiveReporter("never")
+    reporter.close()
+    capsys.readouterr()
+    reporter._console.print(reporter._table(snapshots))
+    return [line.rstrip() for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize(("height", "lines"), [("25", 3 + 4 + 5 + 1), ("10", 3 + 3)])
+def test_reasons_never_push_the_total_off_the_terminal(
+    height: str, lines: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", height)
+    several = [snapshot(trackers=trackers(3)), snapshot(name="b", trackers=trackers(4)), snapshot(name="c", peers=1)]
+    said = drawn(several, capsys)
+    assert len(said) == lines + 1
+    assert said[3] == "  stuff: no peers yet"
+    assert (said[4] == "    tracker http://t0/[2J failed: no") == (height == "25")
+    assert ("    and 1 more" in said) == (height == "25")
+    assert "  c: 1 peer, none has what we lack" in said
+    assert said[-1].startswith("0 of 3 complete")
 
 
 def test_the_reporter_follows_the_flags() -> None:

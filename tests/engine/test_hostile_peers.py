@@ -13,8 +13,8 @@ from fakes import stage
 from fakes.peer import FAST, PLAIN, FakeListener, FakePeer, block, frame, new_id, request, soon
 from fakes.stage import PIECE, Sample, swarm_of
 from unchoke.engine.events import PeerBanned, PeerConnected, PeerDisconnected, PieceFailed, Subscription
+from unchoke.engine.peer import MOST_REDUNDANT
 from unchoke.engine.session import Session
-from unchoke.engine.swarm import MOST_REDUNDANT
 from unchoke.engine.torrent import Torrent
 from unchoke.protocol import messages as m
 from unchoke.protocol.handshake import Handshake, Reserved
@@ -305,8 +305,8 @@ def one_piece() -> Sample:
     return stage.sample(PIECE, name="one")
 
 
-async def test_of_several_contributors_none_is_banned_and_the_next_try_is_ones_alone(tmp_path: Path) -> None:
-    """Two peers give one block each, one of them a wrong one: the piece comes again, all of it from one of them."""
+async def test_of_several_contributors_none_is_banned_before_its_guilt_is_proven(tmp_path: Path) -> None:
+    """Two peers give one block each, one of them a wrong one: the piece comes again, and when it is one's alone it is known."""
     what = one_piece()
     async with stage.session() as session:
         torrent = await stage.leecher(session, what, tmp_path)
@@ -328,19 +328,47 @@ async def test_of_several_contributors_none_is_banned_and_the_next_try_is_ones_a
         assert not swarm_of(torrent).peerlist.banned
 
         again = [got.block for got in await liar.take(Kind.REQUEST, 2)]
-        assert sorted(again) == sorted([first, second]), "the whole piece is asked of one peer"
-        honest.send(m.UNCHOKE)
+        assert sorted(again) == sorted([first, second]), "the piece begins again"
         for asked in again:
             liar.answer(broken(what.data), PIECE, asked)
         banned = await stage.next_event(watching, PeerBanned)
         assert banned.address.host == "127.0.0.3"
         await liar.ended()
 
+        honest.send(m.UNCHOKE)
         await honest.serve(what.data, PIECE, most=3)
         await soon(torrent.done())
         what.assert_in(tmp_path)
         await honest.close()
         await liar.close()
+
+
+async def test_the_good_copy_of_a_failed_piece_names_the_liar_and_nobody_else(tmp_path: Path) -> None:
+    """It has left by then; its host is banned all the same."""
+    what = one_piece()
+    async with stage.session() as session:
+        torrent = await stage.leecher(session, what, tmp_path)
+        watching = torrent.events()
+        port = session.port()
+        liar = await FakePeer.dial(port, torrent.infohash, host="127.0.0.2")
+        liar.send(frame(Kind.HAVE_ALL), m.UNCHOKE)
+        first, second = (got.block for got in await liar.take(Kind.REQUEST, 2))
+        liar.answer(broken(what.data), PIECE, first)
+        liar.send(m.encode_reject(second))
+        honest = await FakePeer.dial(port, torrent.infohash, host="127.0.0.3")
+        honest.send(frame(Kind.HAVE_ALL), m.UNCHOKE)
+        honest.answer(what.data, PIECE, (await honest.until(Kind.REQUEST)).block)
+        await stage.next_event(watching, PieceFailed)
+        await liar.close()
+        third = await FakePeer.dial(port, torrent.infohash, host="127.0.0.4")
+        third.send(frame(Kind.HAVE_ALL), m.UNCHOKE)
+        await third.serve(what.data, PIECE, most=2)
+        await soon(torrent.done())
+        banned = await stage.next_event(watching, PeerBanned)
+        assert banned.address.host == "127.0.0.2"
+        assert list(swarm_of(torrent).peerlist.banned) == ["127.0.0.2"]
+        await honest.close()
+        await third.close()
 
 
 async def test_a_piece_for_one_alone_goes_on_with_another_when_that_one_rejects(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ async def test_the_download_limit_holds_back_requests(tmp_path: Path) -> None:
             assert ours.download.pipeline.rate.total == BLOCK_SIZE
             assert not ours.download.outstanding
             assert torrent.snapshot().limited
-            session.down.rate = 0
+            session.limit(down=0)
             swarm_of(torrent).refill_all()
             await peer.serve(WHAT.data, PIECE, most=16)
             await soon(torrent.done())

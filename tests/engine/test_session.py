@@ -151,7 +151,7 @@ async def test_the_heartbeat_of_one_does_not_stop_the_others(
 
     async with stage.session() as session:
         await session.add(WHAT.torrent, folder=tmp_path)
-        await session.add(stage.sample(100, name="other").torrent, folder=tmp_path, start=False)
+        await session.add(stage.sample(100, name="other").torrent, folder=tmp_path)
         monkeypatch.setattr(Torrent, "heartbeat", beat)
         await stage.until(lambda: len(set(beats)) == 2 and len(beats) > 2)
         monkeypatch.undo()

@@ -9,10 +9,18 @@ import pytest
 from fakes import stage
 from fakes.peer import FakePeer, frame, new_id
 from fakes.stage import swarm_of
-from unchoke.engine.contents import Contents, TorrentOptions
+from unchoke.engine.contents import Contents
 from unchoke.engine.events import PeerConnected, PeerDisconnected
+from unchoke.engine.options import TorrentOptions
+from unchoke.engine.record import Record
+from unchoke.engine.resume import MemoryStore, Resume
+from unchoke.engine.session import Session
 from unchoke.engine.settings import DiskSettings
+from unchoke.engine.tasks import Inline
+from unchoke.engine.torrent import Torrent
+from unchoke.engine.upload import STUCK
 from unchoke.errors import StorageError
+from unchoke.policy.bandwidth import BandwidthSettings
 from unchoke.policy.peerlist import Source
 from unchoke.protocol import messages as m
 from unchoke.protocol.extended import ExtendedHandshake
@@ -92,9 +100,10 @@ async def test_files_deleted_under_a_download_are_missed_at_its_end(tmp_path: Pa
         assert torrent.state == "error"
 
 
-def test_lost_files(tmp_path: Path) -> None:
+async def test_lost_files(tmp_path: Path) -> None:
     what = stage.sample()
-    contents = Contents(what.metainfo, tmp_path, TorrentOptions(), DiskSettings(), FilePool())
+    record = Record(Resume(MemoryStore(), Inline()), (what.metainfo.infohash, str(tmp_path)))
+    contents = Contents(what.metainfo, tmp_path, TorrentOptions(), DiskSettings(), FilePool(), record)
     assert contents.lost_files() == []  # nothing was opened yet
     storage = contents._open()
     assert contents.lost_files()
@@ -113,3 +122,81 @@ def test_the_list_stays_bounded_for_those_who_come_in() -> None:
     for port in range(1, 100):
         known.connected(Address("10.0.0.1", port), Source.INCOMING, 0.0)
     assert len(known) <= 20
+
+
+async def seeded(opened: Session, folder: Path) -> Torrent:
+    return await stage.seeder(opened, stage.sample(), folder)
+
+
+async def reason_after(torrent: Torrent, port: int, *messages: bytes, host: str = "127.0.0.2") -> str:
+    """Why a peer that sends this is closed."""
+    watching = torrent.events()
+    async with await FakePeer.dial(port, torrent.infohash, host=host) as peer:
+        peer.send(*messages)
+        return (await stage.next_event(watching, PeerDisconnected)).reason
+
+
+KEEP_ALIVE = bytes(4)
+UNKNOWN = frame(222, b"what?")
+ASK = m.encode_requests([(0, 0, 16384)])
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        KEEP_ALIVE * 1200,
+        UNKNOWN * 1200,
+        (KEEP_ALIVE + m.encode_have(0)) * 700,
+        (ASK + m.encode_cancel((0, 0, 16384))) * 1200,
+        ASK * 1200,
+        m.INTERESTED + ASK * 4000,
+    ],
+    ids=["keep-alives", "unknown", "mixed", "request and cancel", "requests while choked", "more than we queue"],
+)
+async def test_floods_that_ask_for_nothing_end_the_conversation(tmp_path: Path, flood: bytes) -> None:
+    async with stage.session(stage.tuned(bandwidth=BandwidthSettings(up=1))) as session:
+        torrent = await seeded(session, tmp_path)
+        assert "floods us" in await reason_after(torrent, session.port(), flood)
+
+
+async def test_who_broke_the_protocol_waits_before_it_comes_in_again(tmp_path: Path) -> None:
+    async with stage.session() as session:
+        torrent = await seeded(session, tmp_path)
+        assert "broke the protocol" in await reason_after(torrent, session.port(), b"\xff" * 8)
+        swarm = swarm_of(torrent)
+        assert swarm.peerlist.must_wait("127.0.0.2", session.now())
+        again = await FakePeer.dial(session.port(), None, host="127.0.0.2")
+        again.send(Handshake(torrent.infohash, new_id(), Reserved.FAST).encode())
+        await again.ended()
+        await again.close()
+        async with await FakePeer.dial(session.port(), torrent.infohash, host="127.0.0.3") as other:
+            await other.until(Kind.HAVE_ALL)
+
+
+async def test_one_that_sips_is_closed_when_others_wait_for_the_memory(tmp_path: Path) -> None:
+    async with stage.session() as session:
+        torrent = await seeded(session, tmp_path)
+        async with await FakePeer.dial(session.port(), torrent.infohash) as peer:
+            await peer.until(Kind.HAVE_ALL)
+            (ours,) = swarm_of(torrent).peers
+            upload, now = ours.upload, session.now()
+            upload._sending.append(bytearray())
+            upload.rate.add(10**6, now)
+            unsent = [500_000]
+            session.disk._waiting_to_read[lambda: None] = None
+            ours.__class__ = type("Slow", (type(ours),), {"__slots__": (), "unsent": property(lambda _: unsent[0])})
+            for _ in range(int(STUCK)):
+                now += 1
+                unsent[0] -= 2000
+                assert not upload.is_stuck(now), "2 kB/s is slow, and honest"
+            stuck = []
+            for _ in range(int(2 * STUCK)):
+                now += 1
+                unsent[0] -= 10
+                stuck.append(upload.is_stuck(now))
+            assert any(stuck)
+            session.disk._waiting_to_read.clear()
+            assert not upload.is_stuck(now), "nobody needs the memory, and it does take"
+            assert upload.is_stuck(now + STUCK + 1), "but nothing is too little"
+            ours.__class__ = type(ours).__bases__[0]
+            upload._sending.clear()

@@ -56,11 +56,11 @@ class Seed:
         return [(*block,) for piece in range(layout.piece_count) for block in layout.blocks(piece)]
 
     def lift_limit(self) -> None:
-        self.session.up.rate = 0
+        self.session.limit(up=0)
         swarm_of(self.torrent).refill_all()
 
     def choke_all(self) -> None:
-        swarm_of(self.torrent)._apply((), self.session.now())
+        swarm_of(self.torrent).giving.apply({}, self.session.now())
 
 
 @pytest.fixture

@@ -87,9 +87,9 @@ def tuned(**sections: Any) -> Settings:
 
 
 @asynccontextmanager
-async def session(settings: Settings = SETTINGS, seed: int = 1) -> AsyncIterator[Session]:
+async def session(settings: Settings = SETTINGS, seed: int = 1, *, state: Path | None = None) -> AsyncIterator[Session]:
     """An open session whose choices are the same each time."""
-    async with Session(settings, rng=Random(seed)) as opened:
+    async with Session(settings, rng=Random(seed), state=state) as opened:
         yield opened
 
 

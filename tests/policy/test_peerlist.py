@@ -102,6 +102,39 @@ def test_the_list_is_bounded_and_the_worst_go_first() -> None:
     assert len(known._due) <= 4 * 50 + 1
 
 
+def test_seeds_rest_while_we_need_none_and_are_dialled_again_when_we_do() -> None:
+    known = peerlist()
+    known.add([A, B], Source.TRACKER, 0.0)
+    known.is_seed(A)
+    assert known.next_to_dial(9, 0.0, seeds=False) == [B]
+    assert known.next_to_dial(9, 1.0, seeds=False) == []
+    assert known.next_to_dial(9, 2.0) == [A]
+    assert known.next_to_dial(9, 3.0) == []
+
+
+def test_who_breaks_the_protocol_waits_ever_longer_whatever_its_port() -> None:
+    known, now, waits = peerlist(), 0.0, []
+    for _ in range(4):
+        known.offended(A.host, now)
+        start = now
+        while known.must_wait(A.host, now):
+            now += 1.0
+        waits.append(now - start)
+    assert waits == [15, 30, 60, 120]
+    assert not known.must_wait(B.host, 0.0)
+    now += 2 * known.settings.last_retry
+    known.offended(A.host, now)
+    assert not known.must_wait(A.host, now + 15), "long ago is forgiven"
+
+
+def test_offenders_are_bounded() -> None:
+    known = peerlist(most_offenders=10)
+    for number in range(1000):
+        known.offended(f"10.0.{number // 250}.{number % 250}", 0.0)
+    assert len(known._offenders) == 10
+    assert known.must_wait("10.0.3.249", 1.0)
+
+
 @pytest.mark.parametrize(
     ("host", "port", "usable"),
     [
@@ -119,3 +152,26 @@ def test_the_list_is_bounded_and_the_worst_go_first() -> None:
 )
 def test_what_can_be_dialled(host: str, port: int, usable: bool) -> None:
     assert is_dialable(Address(host, port)) is usable
+
+
+def test_who_left_without_fault_is_dialled_again_when_we_want_other_things() -> None:
+    peers = PeerList(Random(1))
+    gone, failing = Address("10.0.0.1", 1), Address("10.0.0.2", 2)
+    peers.add([gone, failing], Source.TRACKER, 0.0)
+    assert len(peers.next_to_dial(5, 0.0)) == 2
+    peers.left(gone, "both have everything", 1.0)
+    peers.failed(failing, "no answer", 1.0)
+    assert peers.next_to_dial(5, 2.0) == []
+    peers.again(2.0)
+    assert peers.next_to_dial(5, 2.0) == [gone]
+
+
+def test_an_address_that_its_user_names_again_is_dialled_at_once() -> None:
+    peers = PeerList(Random(1))
+    address = Address("10.0.0.1", 1)
+    peers.add([address], Source.USER, 0.0)
+    assert peers.next_to_dial(5, 0.0) == [address]
+    peers.failed(address, "no answer", 1.0)
+    assert peers.next_to_dial(5, 1.5) == []
+    peers.add([address], Source.USER, 1.5)
+    assert peers.next_to_dial(5, 1.5) == [address]

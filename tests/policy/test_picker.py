@@ -346,3 +346,258 @@ def test_every_block_arrives_whatever_happens(pieces: int, blocks: int, seed: in
     assert picker.is_done
     assert picker.have.all()
     assert not picker.open
+
+
+# ---------------------------------------------------------------------- priorities and selection
+
+
+def select(picker: PiecePicker, drawing: str) -> list[int]:
+    """``x`` wanted, ``-`` not, ``H`` high, ``l`` low."""
+    wanted = bits("".join("." if sign == "-" else "x" for sign in drawing))
+    high, low = (bits("".join("x" if sign == letter else "." for sign in drawing)) for letter in "Hl")
+    return picker.select(wanted, high, low)
+
+
+def order(picker: PiecePicker, peer: str) -> list[int]:
+    """The pieces one peer is asked for, one after the other."""
+    found = []
+    while asked := ask(picker, "A", peer, 2):
+        found.append(asked[0][0])
+        give(picker, "A", *asked)
+        picker.piece_good(asked[0][0])
+    return found
+
+
+@pytest.mark.parametrize("sequential", [False, True], ids=["rarest", "sequential"])
+@pytest.mark.parametrize("random_first", [0, 4])
+def test_high_comes_first_and_low_last(sequential: bool, random_first: int) -> None:
+    for seed in range(10):
+        picker = swarm("........", "xxxxxxxx", sequential=sequential, random_first=random_first, seed=seed)
+        assert select(picker, "xlHxl-Hx") == []
+        asked = order(picker, "xxxxxxxx")
+        assert [sorted(asked[:2]), sorted(asked[2:5]), sorted(asked[5:])] == [[2, 6], [0, 3, 7], [1, 4]]
+        assert picker.is_done
+        if sequential:
+            assert asked == [2, 6, 0, 3, 7, 1, 4]
+
+
+def test_the_rarest_comes_first_inside_a_priority() -> None:
+    picker = swarm("......", "xxxxxx", "xx.x.x", "x..xxx", "x..x.x")
+    select(picker, "xHHxll")
+    asked = order(picker, "xxxxxx")
+    assert (asked[:2], set(asked[2:4]), asked[4:]) == ([2, 1], {0, 3}, [4, 5])
+
+
+def test_priorities_can_be_given_at_once() -> None:
+    layout = TorrentLayout(BLOCK_SIZE, [FileEntry(("f",), 3 * BLOCK_SIZE)])
+    picker = PiecePicker(layout, Random(1), high=bits("..x"), low=bits("x.."))
+    assert [picker.next("A", None, 1, yes)[0].piece for _ in range(3)] == [2, 1, 0]
+
+
+def test_high_wins_over_low() -> None:
+    picker = swarm("..", "xx")
+    picker.select(bits("xx"), bits(".x"), bits(".x"))
+    assert ask(picker, "A", "xx", 1)[0][0] == 1
+
+
+def test_an_open_piece_that_is_not_wanted_any_more_is_dropped() -> None:
+    picker = swarm("...", "xxx", sequential=True)
+    give(picker, "A", *ask(picker, "A", "xxx", 1))
+    assert picker.open[0].left == 1
+    assert select(picker, "-xx") == [0]
+    assert not picker.open
+    assert picker.left == 2
+    assert ask(picker, "A", "xxx", 9) == [(1, 0), (1, 1), (2, 0), (2, 1)], (
+        "it does not go on with what it worked through"
+    )
+    assert picker.in_endgame
+
+
+def test_a_piece_that_is_being_verified_goes_on_to_its_end() -> None:
+    picker = swarm("..", "xx", sequential=True)
+    give(picker, "A", *ask(picker, "A", "xx", 2))
+    assert select(picker, "-x") == []
+    assert picker.left == 1
+    picker.piece_good(0)
+    assert picker.left == 1
+    assert select(picker, "xx") == []
+    assert picker.left == 1
+
+
+def test_one_that_is_wanted_again_while_it_is_verified_is_not_asked_for() -> None:
+    picker = swarm("..", "xx", sequential=True)
+    give(picker, "A", *ask(picker, "A", "xx", 2))
+    select(picker, "-x")
+    select(picker, "xx")
+    assert ask(picker, "A", "xx", 9) == [(1, 0), (1, 1)]
+    picker.piece_bad(0)
+    assert ask(picker, "B", "xx", 9) == [(0, 0), (0, 1)]
+
+
+def test_wanting_nothing_is_being_done() -> None:
+    picker = swarm("..", "xx")
+    ask(picker, "A", "xx", 1)
+    assert len(select(picker, "--")) == 1
+    assert picker.is_done
+    assert not picker.in_endgame
+    assert not picker.wants(None)
+    assert ask(picker, "A", "xx", 9) == []
+    select(picker, "xx")
+    assert len(ask(picker, "A", "xx", 9)) == 4
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 8), st.integers(0, 10**6))
+def test_selections_at_any_time(pieces: int, seed: int) -> None:
+    """What is asked is always wanted, nothing is asked twice, and in the end exactly what is wanted is there."""
+    chance = Random(seed)
+    picker = swarm("." * pieces, blocks=2, seed=seed % 99)
+    asked: dict[str, set[tuple[int, int]]] = {"A": set(), "B": set()}
+    for turn in range(4000):
+        if chance.random() < 0.1 and turn < 300:
+            drawing = "".join(chance.choice("xxHl-") for _ in range(pieces))
+            dropped = select(picker, drawing)
+            for mine in asked.values():
+                mine -= {block for block in mine if block[0] in dropped}
+        if picker.is_done and turn >= 300:
+            break
+        key = chance.choice("AB")
+        for piece, begin, _length in picker.next(key, None, 3, yes, asked[key]):
+            assert picker.wanted[piece]
+            assert (piece, begin) not in asked[key]
+            asked[key].add((piece, begin))
+        if asked[key]:
+            block = chance.choice(sorted(asked[key]))
+            asked[key].discard(block)
+            opened = picker.received(key, *block)
+            if opened is not None and not opened.left:
+                picker.piece_good(opened.index)
+        assert picker.left == (picker.wanted & ~picker.have).count(1)
+    assert picker.is_done
+    assert not (picker.wanted & ~picker.have).any()
+
+
+# ---------------------------------------------------------------------- a piece that failed
+
+
+def fail(picker: PiecePicker, *givers: str) -> int:
+    """One piece comes from these, a block each, and fails."""
+    for giver in givers:
+        (block,) = ask(picker, giver, "xxxx", 1, no if picker.open else yes)
+        give(picker, giver, block)
+    picker.piece_bad(block[0], suspects=givers)
+    return block[0]
+
+
+def test_a_failed_piece_is_hurried_and_comes_from_others() -> None:
+    for seed in range(20):
+        picker = swarm("....", "xxxx", seed=seed)
+        failed = fail(picker, "A", "B")
+        assert failed not in pieces_asked(picker, "A", "xxxx", 1)
+        assert pieces_asked(picker, "C", "xxxx", 1) == {failed}
+        assert failed not in pieces_asked(picker, "B", "xxxx", 1)
+
+
+def test_of_those_who_gave_it_as_the_last_resort() -> None:
+    picker = swarm(".", "x")
+    failed = fail(picker, "A", "B")
+    assert len(ask(picker, "A", "x", 2)) == 2
+    assert picker.open[failed].suspects == {"A", "B"}
+
+
+def test_suspects_do_not_take_it_over_from_one_that_leaves() -> None:
+    picker = swarm("..", "xx")
+    failed = fail(picker, "A", "B")
+    give(picker, "C", *ask(picker, "C", "xx", 1))
+    picker.peer_gone("C")
+    assert failed not in pieces_asked(picker, "A", "xx", 1)
+    assert ask(picker, "D", "xx", 1) == [(failed, 1)]
+
+
+def test_a_failed_piece_that_is_given_up_stays_hurried() -> None:
+    picker = swarm("....", "xxxx")
+    failed = fail(picker, "A", "B")
+    ask(picker, "C", "xxxx", 1)
+    picker.released([(failed, 0)])
+    assert picker.close_untouched() == [failed]
+    assert pieces_asked(picker, "D", "xxxx", 1) == {failed}
+
+
+def test_what_a_liar_gave_of_other_pieces_is_free_again() -> None:
+    picker = swarm("..", "xx", blocks=3, sequential=True)
+    give(picker, "A", *ask(picker, "A", "xx", 2))
+    give(picker, "B", *ask(picker, "B", "xx", 1, no))
+    assert picker.open[0].left == 0
+    ask(picker, "A", "xx", 1)
+    give(picker, "A", (1, 0))
+    ask(picker, "B", "xx", 1, no)
+    give(picker, "B", (1, 1))
+    picker.discard(lambda key: key == "A")
+    assert picker.open[0].left == 0, "it is being verified"
+    assert not picker.needs("C", 1, BLOCK_SIZE)
+    assert picker.needs("C", 1, 0)
+    assert sorted(ask(picker, "C", "xx", 9)) == [(1, 0), (1, 2)]
+    picker.discard(lambda key: True, spared=[1])
+    assert not picker.needs("C", 1, BLOCK_SIZE)
+
+
+def test_a_block_that_could_not_be_kept_is_asked_again() -> None:
+    picker = swarm(".", "x")
+    ask(picker, "A", "x", 2)
+    give(picker, "A", (0, 0), (0, 1))
+    picker.lost(0, BLOCK_SIZE)
+    assert picker.open[0].left == 1
+    assert ask(picker, "B", "x", 2) == [(0, 1)]
+
+
+def test_who_worked_through_a_piece_that_closed_asks_for_nothing_of_it() -> None:
+    picker = swarm("..", "xx", blocks=4)
+    (block,) = ask(picker, "A", "xx", 1)
+    picker.released([(block[0], block[1] * BLOCK_SIZE)])
+    assert picker.close_untouched() == [block[0]]
+    for piece, _ in ask(picker, "A", "xx", 8):
+        assert piece in picker.open
+
+
+# ---------------------------------------------------------------------- metered, and taken up half done
+
+
+def test_metered_pieces_give_only_what_is_allowed() -> None:
+    picker = swarm("..", "xx", blocks=4, sequential=True)
+    told: list[int] = []
+
+    def allowance(chosen: int) -> int:
+        told.append(chosen)
+        return 3 - chosen
+
+    found = picker.next("A", None, 8, yes, (), {0, 1}, allowance)
+    assert [(piece, begin // BLOCK_SIZE) for piece, begin, _ in found] == [(0, 0), (0, 1), (0, 2)]
+    assert told[0] == 0
+    assert picker.next("A", None, 8, no, (), {0, 1}, lambda chosen: 0) == []
+    assert picker.open[0].asked == 3
+
+
+def test_others_are_asked_for_in_place_of_metered_ones() -> None:
+    picker = swarm("..", "xx", blocks=4, sequential=True)
+    ask(picker, "A", "xx", 1)
+    found = picker.next("A", None, 8, yes, (), {0}, lambda chosen: 0)
+    assert {piece for piece, _, _ in found} == {1}
+    assert len(found) == 4
+    assert picker.next("A", None, 8, yes, (), {0}, lambda chosen: 2)[0].piece == 0
+
+
+def test_a_piece_is_taken_up_where_it_was_left() -> None:
+    picker = swarm("...-", "xxxx", blocks=4)
+    opened = picker.take_up(1, bits("x.x."))
+    assert opened is not None
+    assert (opened.left, opened.held()) == (2, bits("x.x."))
+    assert ask(picker, "A", "xxxx", 2) == [(1, 1), (1, 3)]
+    give(picker, "A", (1, 1), (1, 3))
+    assert opened.givers == [None, "A", None, "A"]
+    assert picker.take_up(1, bits("x...")) is None, "it is open"
+    assert picker.take_up(3, bits("x...")) is None, "it is not wanted"
+    assert picker.take_up(4, bits("x...")) is None
+    whole = picker.take_up(2, bits("xxxx"))
+    assert whole is not None
+    assert whole.left == 0
+    assert pieces_asked(picker, "A", "xxxx", 9) == {0}

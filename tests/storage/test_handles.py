@@ -174,6 +174,33 @@ def test_another_thread_was_faster(pool: FilePool, folder: Folder) -> None:
     assert len(pool) == 1
 
 
+def test_a_file_is_dropped_when_nobody_uses_it(pool: FilePool, folder: Folder) -> None:
+    shelf = pool.shelf(folder.open)
+    handle = shelf.borrow(0, write=False)
+    use(shelf, 1)
+    shelf.drop(0)
+    shelf.drop(7)  # which is not open
+    assert len(pool) == 1
+    assert is_open(handle.fd)
+    assert shelf.borrow_open(0) is None
+    shelf.give_back(handle)
+    assert not is_open(handle.fd)
+    shelf.drop()
+    assert len(pool) == 0
+    assert use(shelf, 1) == b"1"
+
+
+def test_a_descriptor_opened_elsewhere_is_kept(pool: FilePool, folder: Folder) -> None:
+    shelf = pool.shelf(folder.open)
+    fd, device = shelf.opened(lambda: folder.open(3, True))
+    shelf.give_back(shelf.put(3, fd, device, writable=True))
+    assert use(shelf, 3, write=True) == b"3"
+    assert folder.opened == [(3, True)]
+    shelf.close()
+    with pytest.raises(StorageError, match="closed"):
+        shelf.opened(lambda: folder.open(4, False))
+
+
 def test_many_threads(pool: FilePool, folder: Folder) -> None:
     shelf = pool.shelf(folder.open)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from unchoke.bitfield import Bitfield
 from unchoke.errors import NoSpaceError, StorageError
 from unchoke.layout import FileEntry, TorrentLayout
-from unchoke.storage.base import Gap, Storage
+from unchoke.storage.base import FileStatus, Gap, Storage
 from unchoke.storage.memory import MemoryStorage
 
 
@@ -34,6 +35,28 @@ def test_it_is_zeros_for_sure_until_the_first_write() -> None:
     assert storage.gaps(10, 50) == [Gap(10, 50, False)]
     storage.write(0, memoryview(b"abc"))
     assert storage.gaps(10, 50) == []
+
+
+def test_it_answers_as_files_do() -> None:
+    files = [FileEntry(("a",), 10), FileEntry((".pad",), 6, pad=True), FileEntry(("d", "b"), 4)]
+    storage: Storage = MemoryStorage(TorrentLayout(16, files))
+    assert storage.status() == [None] * 4
+    storage.write(5, b"x" * 3)
+    storage.write(0, b"x" * 17)
+    assert storage.status() == [FileStatus(10, 2), None, FileStatus(1, 1), None]
+    storage.select([0])
+    storage.finished(0)
+    moved: list[str] = []
+    assert storage.relocate("elsewhere", lambda: moved.append("moved")) == []
+    assert moved == ["moved"]
+    assert (storage.root, storage.path(2), storage.vanished(), storage.room()) == ("", "memory:/d/b", "", None)
+    assert storage.oversized() == storage.foreign_files(Bitfield(2)) == []
+    storage.shorten()
+    assert read(storage, 0, 20) == b"x" * 10 + bytes(6) + b"x" + bytes(3)
+    storage.delete(Bitfield(2))
+    assert storage.status() == [None] * 4
+    with pytest.raises(StorageError):
+        read(storage, 0, 1)
 
 
 def test_outside_too_large_and_closed() -> None:

@@ -118,6 +118,11 @@ class Announcer:
             if self._running:
                 self._look(now)
 
+    @property
+    def next_look(self) -> float:
+        """When ``heartbeat`` has something to do; ``inf``: never, by itself."""
+        return self._next_look
+
     def snapshot(self) -> tuple[TrackerState, ...]:
         """Every tracker as it stands."""
         return self._schedule.states()

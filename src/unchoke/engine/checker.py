@@ -11,11 +11,15 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from hashlib import sha1
 from threading import Lock
 
+from bitarray import bitarray
+from bitarray.util import zeros
+
 from unchoke.bitfield import Bitfield
+from unchoke.engine.tasks import Executor
 from unchoke.layout import TorrentLayout
 from unchoke.storage.base import Gap, MissingDataError, Storage
 
@@ -40,11 +44,13 @@ async def check(
     progress: Progress | None = None,
     pieces: Iterable[int] | None = None,
     executor: Executor | None = None,
+    checked: Checked | None = None,
 ) -> Bitfield:
     """The pieces that verify, of ``pieces`` (None: all). ``piece_hashes`` holds 20 bytes a piece (BEP 3).
 
     ``threads``: 0 means one for each core. ``progress`` is called on the loop with the number of pieces done, at most 20
     times a second and once at the end. ``executor``: whose threads to use, held until the end; None makes our own.
+    ``checked``: filled in as the check goes on, so that what a cancelled one found is not lost.
     Cancelled, it waits for its threads, which stop within a chunk. Raises StorageError if a file cannot be read (one that
     is missing or too short is no error), ValueError for arguments that do not fit.
     """
@@ -61,7 +67,7 @@ async def check(
             progress(done)
 
     count = _thread_count(threads)
-    work = _Check(storage, layout, piece_hashes, pieces, count, report if progress is not None else None)
+    work = _Check(storage, layout, piece_hashes, pieces, count, report if progress is not None else None, checked)
     pool = ThreadPoolExecutor(count, "check") if executor is None else executor
     jobs = [pool.submit(work.run) for _ in range(count)]
     watched = [asyncio.wrap_future(job) for job in jobs]
@@ -108,6 +114,19 @@ def check_blocking(
     return work.have
 
 
+class Checked:
+    """What a check has found so far: ``done``, the pieces it looked at, and ``have``, those of them that verify."""
+
+    __slots__ = ("done", "have")
+
+    def __init__(self, piece_count: int) -> None:
+        self.done: bitarray = zeros(piece_count, "big")
+        self.have: bitarray = zeros(piece_count, "big")
+
+    def __repr__(self) -> str:
+        return f"<Checked [{self.have.count(1)} good of {self.done.count(1)} done, of {len(self.done)}]>"
+
+
 class _Check:
     """One check, shared by its threads, each of which calls ``run`` once."""
 
@@ -118,6 +137,7 @@ class _Check:
         "_report",
         "_runs",
         "_zero_hashes",
+        "checked",
         "done",
         "have",
         "layout",
@@ -133,11 +153,13 @@ class _Check:
         pieces: Iterable[int] | None,
         threads: int,
         report: Progress | None,
+        checked: Checked | None = None,
     ) -> None:
         if len(hashes) != 20 * layout.piece_count:
             raise ValueError(f"{len(hashes)} bytes of hashes for {layout.piece_count} pieces")
         self.storage = storage
         self.layout = layout
+        self.checked = Checked(layout.piece_count) if checked is None else checked
         self.have = Bitfield(layout.piece_count)
         self.done = 0
         self.stopped = False
@@ -167,7 +189,7 @@ class _Check:
         length = last * self.layout.piece_length + self.layout.piece_size(last) - start
         gaps = self.storage.gaps(start, length)
         if gaps and gaps[0].missing and gaps[0].length == length:
-            self._finish(len(run), ())
+            self._finish(run, ())
             return
         missing, zeros = _coverage(self.layout, gaps)
         unread: list[int] = []
@@ -180,11 +202,15 @@ class _Check:
                 unread.append(piece)
             elif self._zero_hash(size, buffer) == self._hash(piece):
                 good.append(piece)
-        self._finish(len(run) - len(unread), good)
+        for group in _groups(sorted(set(run).difference(unread)), len(run)):
+            self._finish(group, ())
+        self._finish(range(0), good)
         for group in _groups(unread, max(1, len(buffer) // self.layout.piece_length)):
             if self.stopped:
                 return
-            self._finish(len(group), self._verify_group(group, buffer))
+            good = self._verify_group(group, buffer)
+            if not self.stopped:  # else the last one was not read to its end
+                self._finish(group, good)
 
     def _verify_group(self, group: range, buffer: memoryview) -> list[int]:
         """Which of these neighbours verify. More than one are read at once, so they fit into the buffer."""
@@ -234,12 +260,14 @@ class _Check:
             digest.update(zeros[: size - at])
         return self._zero_hashes.setdefault(size, digest.digest())
 
-    def _finish(self, count: int, good: Iterable[int]) -> None:
-        """So many more are done, of which these are good."""
+    def _finish(self, group: range, good: Iterable[int]) -> None:
+        """These neighbours are done, and these are good."""
         with self._lock:
             for piece in good:
                 self.have[piece] = 1
-            self.done += count
+                self.checked.have[piece] = 1
+            self.checked.done[group.start : group.stop] = 1
+            self.done += len(group)
             if self._report is None or (now := time.monotonic()) < self._next_report:
                 return
             self._next_report = now + PROGRESS_INTERVAL

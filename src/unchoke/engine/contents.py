@@ -1,7 +1,8 @@
 """Contents: what lies on disk for one torrent: opened, checked, refused when it is not ours, deleted.
 
-It answers which pieces are there and never fetches one. Blocking work runs on threads that a cancelled caller waits for.
-What to do with the answers is the torrent's business (docs/decisions/0005 says what makes a file ours).
+It answers which pieces are there and never fetches one. What the record of the last run says is trusted as far as
+``resume.judge`` allows, and the rest is hashed. Blocking work runs on threads that a cancelled caller waits for. What to do
+with the answers is the torrent's business (docs/decisions/0005 says what makes a file ours, 0007 what is trusted).
 """
 
 from __future__ import annotations
@@ -9,73 +10,107 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
 from unchoke.bitfield import Bitfield
-from unchoke.engine.checker import check
+from unchoke.engine.checker import Checked, check
+from unchoke.engine.options import TorrentOptions
+from unchoke.engine.record import Record
+from unchoke.engine.resume import ResumeRow, boot_id, judge
 from unchoke.engine.settings import DiskSettings
-from unchoke.engine.tasks import finish
-from unchoke.errors import DataMismatchError, ForeignFileError, NotFoundError
+from unchoke.engine.tasks import Executor, on_thread
+from unchoke.errors import DataMismatchError, ForeignFileError, GoneError, NoSpaceError, NotFoundError
 from unchoke.protocol.metainfo import Metainfo
+from unchoke.storage.base import FileStatus, Room, Storage
 from unchoke.storage.files import FileStorage
 from unchoke.storage.handles import FilePool
 from unchoke.storage.paths import map_paths
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Makes the storage of a torrent in a folder: of these files (None: all).
+MakeStorage = Callable[[Metainfo, Path, frozenset[int] | None], Storage]
+#: The lock that checks of data on one device take turns with.
+Turn = Callable[[int], asyncio.Lock]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TorrentOptions:
-    """What the user wants of one torrent.
 
-    ``files``: indexes into the metainfo's files, from 0; None for all. ``trust``: take the data for complete without a check.
-    ``overwrite``: write over files that are not ours. ``seed_only``: serve, and neither fetch nor write anything; incomplete
-    data is an error. ``trackers`` are added, each a tier of its own.
-    """
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The pieces that are there, and the blocks (a bitfield for each piece) of some others."""
 
-    files: frozenset[int] | None = None
-    trust: bool = False
-    overwrite: bool = False
-    sequential: bool = False
-    seed_only: bool = False
-    trackers: tuple[str, ...] = ()
+    have: bitarray
+    partial: dict[int, bytes] = field(default_factory=dict)
 
 
 class Contents:
     """One torrent's below ``folder``. ``wanted``: the pieces of the selected files; ``checked``: the share of a check done."""
 
     def __init__(
-        self, metainfo: Metainfo, folder: Path, options: TorrentOptions, settings: DiskSettings, pool: FilePool
+        self,
+        metainfo: Metainfo,
+        folder: Path,
+        options: TorrentOptions,
+        settings: DiskSettings,
+        pool: FilePool,
+        record: Record,
+        *,
+        executor: Executor | None = None,
+        storage: MakeStorage | None = None,
     ) -> None:
         self.metainfo = metainfo
         self.folder = folder
         self.options = options
+        self.record = record
         self.checked = 0.0
+        self.waits_for_turn = False  # others on this device are being checked
+        self.room: Room | None = None
         self._settings = settings
         self._pool = pool
-        self._storage: FileStorage | None = None
-        self.wanted = self._wanted_pieces()
+        self._executor = executor
+        self._make_storage = storage
+        self._storage: Storage | None = None
+        self._seen: Checked | None = None  # of a check that was interrupted
+        self._ours: set[int] = set()  # files that a record knows, or that we were about to write
+        self._strangers: set[int] = set()  # files newly wanted that stood there already
+        self.select(options)
+
+    # ------------------------------------------------------------------ what is wanted
+
+    def refuse_unknown(self, options: TorrentOptions) -> None:
+        """Raise ValueError for a file index that is none."""
+        count = len(self.metainfo.layout.files)
+        for file in (*(options.files or ()), *options.high, *options.low):
+            if not 0 <= file < count:
+                raise ValueError(f"file {file} of {count}")
+
+    def select(self, options: TorrentOptions) -> None:
+        """Other files are wanted. Raises ValueError for an index that is none."""
+        self.refuse_unknown(options)
+        layout = self.metainfo.layout
+        self.options = options
+        everything = options.files is None
+        self.wanted = ones(layout.piece_count, "big") if everything else self._pieces_of(options.files or ())
+        self.high = self._pieces_of(options.high) & self.wanted if options.high else None
+        self.low = self._pieces_of(options.low) & self.wanted if options.low else None
+        if self.low is not None:  # a piece that a better file shares is not low
+            rest = set(range(len(layout.files)) if everything else options.files or ()) - options.low
+            self.low &= ~self._pieces_of(rest)
         self.wanted_bytes = self.bytes_of(self.wanted)
 
-    def _wanted_pieces(self) -> bitarray:
-        layout, files = self.metainfo.layout, self.options.files
-        if files is None:
-            return ones(layout.piece_count, "big")
-        wanted = zeros(layout.piece_count, "big")
+    def _pieces_of(self, files: Collection[int]) -> bitarray:
+        layout = self.metainfo.layout
+        found = zeros(layout.piece_count, "big")
         for file in files:
-            if not 0 <= file < len(layout.files):
-                raise ValueError(f"file {file} of {len(layout.files)}")
             pieces = layout.file_pieces(file)
-            wanted[pieces.start : pieces.stop] = 1
-        return wanted
+            found[pieces.start : pieces.stop] = 1
+        return found
 
     def bytes_of(self, pieces: bitarray) -> int:
         """How many bytes these pieces have."""
@@ -92,85 +127,278 @@ class Contents:
         return self.folder / first[0] if first else self.folder
 
     def _portable(self) -> bool:
-        return self._storage.portable if self._storage is not None else self._settings.portable_names
+        storage = self._storage
+        return storage.portable if isinstance(storage, FileStorage) else self._settings.portable_names
 
     def file_progress(self, have: bitarray) -> list[int]:
         """Bytes of each file that are in pieces we have, by index."""
         layout = self.metainfo.layout
         done = []
         for index, file in enumerate(layout.files):
+            pieces = layout.file_pieces(index)
+            if not pieces:
+                done.append(0)
+                continue
             start, end = layout.file_start(index), layout.file_start(index) + file.length
-            count = 0
-            for piece in layout.file_pieces(index):
-                if have[piece]:
-                    begin = piece * layout.piece_length
-                    count += min(end, begin + layout.piece_size(piece)) - max(start, begin)
+            count = have.count(1, pieces.start, pieces.stop) * layout.piece_length
+            first, last = pieces[0], pieces[-1]
+            if have[first]:
+                count -= start - first * layout.piece_length
+            if have[last]:
+                count -= (last + 1) * layout.piece_length - end
             done.append(count)
         return done
 
-    async def open(self) -> FileStorage:
-        """The files, opened afresh. Raises StorageError."""
-        return await on_thread(self._open)
+    # ------------------------------------------------------------------ opening, and what is there
 
-    def _open(self) -> FileStorage:
+    async def open(self, *, complete: bool = False) -> Storage:
+        """The files, opened afresh. ``complete``: all was there at the last run. Raises StorageError."""
+        return await self.on_thread(self._open, complete)
+
+    def _open(self, complete: bool = False) -> Storage:
         if self._storage is not None:
             self._storage.close()
-        self._storage = FileStorage(
-            self.folder,
+        if self._make_storage is not None:
+            self._storage = self._make_storage(self.metainfo, self.folder, self.options.files)
+        else:
+            self._storage = self._open_files(complete)
+        self.room = self._storage.room()
+        return self._storage
+
+    def _open_files(self, complete: bool) -> FileStorage:
+        """Where the files are: while incomplete they may live in a folder of their own."""
+        final = self._files_in(self.folder)
+        if not self._settings.incomplete_dir or self.options.seed_only:
+            return final
+        elsewhere = self._files_in(Path(self._settings.incomplete_dir))
+        here, there = any(final.status()), any(elsewhere.status())
+        if here and there and complete:  # its move was cut short
+            elsewhere.relocate(self.folder)
+            there = False
+        if there or not here:
+            final.close()
+            return elsewhere
+        elsewhere.close()
+        return final
+
+    def _files_in(self, folder: Path) -> FileStorage:
+        return FileStorage(
+            folder,
             self.metainfo.name,
             self.metainfo.layout,
             multi_file=self.metainfo.multi_file,
             wanted=self.options.files,
             portable=True if self._settings.portable_names else None,
             pool=self._pool,
+            infohash=self.metainfo.infohash,
+            preallocate=self._settings.preallocate,
+            suffix=self.options.suffix,
         )
-        return self._storage
 
-    async def find(self, storage: FileStorage) -> bitarray:
-        """The pieces that are there. Raises ForeignFileError, StorageError."""
-        layout = self.metainfo.layout
-        if self.options.trust:
-            return ones(layout.piece_count, "big")
-        ours = self.options.overwrite or self.options.seed_only  # a seed writes nothing
-        if self.options.overwrite:
-            await on_thread(storage.shorten)
+    async def find(self, storage: Storage, turn: Turn, *, recheck: bool = False) -> Found:
+        """What is there. ``recheck``: whatever the record says. Raises ForeignFileError, StorageError."""
+        layout, options = self.metainfo.layout, self.options
+        if options.trust:
+            return Found(ones(layout.piece_count, "big"))
+        row = None if recheck else await self.record.load()
+        if row is not None and await self.on_thread(self._is_gone, storage, row):
+            row = None
+        ours = options.overwrite or options.seed_only  # a seed writes nothing
+        if options.overwrite:
+            await self.on_thread(storage.shorten)
         if not ours:
-            _refuse(await asyncio.to_thread(storage.oversized), "is longer than the torrent says")
+            _refuse(await self.on_thread(storage.oversized), "is longer than the torrent says")
+        have, todo, partial = zeros(layout.piece_count, "big"), None, {}
+        if row is not None:
+            verdict = await self.on_thread(
+                judge, row, layout, await self.on_thread(storage.status), storage.gaps, boot_id()
+            )
+            log.info("= %s: %s", self.metainfo.name, verdict.words)
+            self.record.is_open = row.open.any()
+            have, todo = verdict.trusted, verdict.check | self._pieces_of(self._strangers) & ~verdict.trusted
+            marks = range(len(layout.files))
+            self._ours.update(file for file in marks if row.files[file : file + 1] not in ([], [None]))
+            self._ours.update(row.open.search(1))
+            self._ours -= self._strangers
+            partial = {piece: blocks for piece, blocks in verdict.partial.items() if not have[piece]}
+        if todo is None or todo.any():
+            # Open from here on, with only what is trusted noted: a check that is cut short goes on from what it had found.
+            await self.record.begin(ones(len(layout.files) + 1, "big"), have, self._device)
+            have |= await self._check(storage, todo, turn, have)
+        if not ours and (todo is None or todo.any()):
+            foreign = await self.on_thread(storage.foreign_files, _as_field(have))
+            known = set(await self.on_thread(_paths, storage, self._ours))
+            _refuse([path for path in foreign if path not in known], "holds other data than the torrent's")
+        self._strangers.clear()
+        return Found(have, partial)
+
+    def _is_gone(self, storage: Storage, row: ResumeRow) -> bool:
+        """Was there something, and is nothing left? On a disk that is not there that is an error; so it is if its user did
+        not ask for the torrent again."""
+        layout, status = self.metainfo.layout, storage.status()
+        was = [known for known in row.files if known is not None and known.size]
+        if not (was and row.have.any()) or any(status) or not layout.piece_count:
+            return False
+        room = storage.room()
+        if self.options.start_over and (room is None or room.device == row.device) and self.folder.is_dir():
+            log.info("= %s: its files were deleted, it begins again", self.metainfo.name)
+            return True
+        raise GoneError(
+            f"{storage.root or self.metainfo.name} is gone from {self.folder}: was it moved, or its disk taken away?"
+            " It goes on when the files are back; `verify` begins again without them",
+            str(self.folder),
+        )
+
+    async def _check(self, storage: Storage, todo: bitarray | None, turn: Turn, trusted: bitarray) -> bitarray:
+        """Hash these pieces (None: all), one torrent at a time on each device; an interrupted check goes on where it was."""
+        layout = self.metainfo.layout
+        seen, self._seen = self._seen, None
+        if seen is None:
+            seen = Checked(layout.piece_count)
+        left = ~seen.done if todo is None else todo & ~seen.done
+        total = layout.piece_count if todo is None else todo.count(1)
 
         def progress(done: int) -> None:
-            self.checked = done / (layout.piece_count or 1)
+            self.checked = (total - left.count(1) + done) / (total or 1)
+            self.record.found(trusted | seen.have)
 
-        threads = self._settings.check_threads
-        have = await check(storage, layout, self.metainfo.piece_hashes, threads=threads, progress=progress)
-        if not ours:
-            _refuse(await asyncio.to_thread(storage.foreign_files, have), "holds other data than the torrent's")
-        log.info("= %s checked: %d of %d pieces are there", self.metainfo.name, have.count(), layout.piece_count)
-        return have.bits
+        whole = left.all()
+        lock = turn(self._device)
+        self.waits_for_turn = lock.locked()
+        async with lock:
+            self.waits_for_turn = False
+            self._seen = seen
+            await check(
+                storage,
+                layout,
+                self.metainfo.piece_hashes,
+                threads=self._settings.check_threads,
+                progress=progress,
+                pieces=None if whole else left.search(1),
+                executor=self._executor,
+                checked=seen,
+            )
+        self._seen = None
+        log.info("= %s checked: %d of %d pieces are there", self.metainfo.name, seen.have.count(1), total)
+        return seen.have
 
-    def refuse_incomplete(self, storage: FileStorage, have: bitarray) -> None:
-        """A seed has everything. Unchecked data must at least be there, at full size."""
-        sizes = storage.sizes()
+    def refuse_incomplete(self, storage: Storage, have: bitarray) -> None:
+        """A seed has everything. Unchecked data must at least be there, at full size. Blocking."""
+        status = storage.status()
         for index, file in enumerate(self.metainfo.layout.files):
-            if not file.pad and sizes[index] is None:
+            if file.pad:
+                continue
+            there = status[index]
+            if there is None:
                 raise NotFoundError(f"{storage.path(index)}: not there; `unchoke get` downloads it")
-            if not file.pad and sizes[index] != file.length and self.options.trust:
-                raise DataMismatchError(f"{storage.path(index)}: has {sizes[index]} bytes, not {file.length}")
+            if there.size != file.length and self.options.trust:
+                raise DataMismatchError(f"{storage.path(index)}: has {there.size} bytes, not {file.length}")
         missing = len(have) - have.count(1)
         if missing:
             raise DataMismatchError(
                 f"{self.metainfo.name}: {missing} of {len(have)} pieces are missing or damaged; `unchoke get` fetches them"
             )
 
+    # ------------------------------------------------------------------ room, presence
+
+    async def look(self) -> str:
+        """Is all still there? Words if not; ``room`` is measured again. Raises StorageError."""
+        storage = self._storage
+        return await self.on_thread(self._look, storage) if storage is not None else ""
+
+    def _look(self, storage: Storage) -> str:
+        gone = storage.vanished()
+        if not gone:
+            self.room = storage.room()
+        return gone
+
+    def refuse_no_space(self, promised: int) -> None:
+        """Raise NoSpaceError unless what is missing fits beside the ``promised`` bytes of others on this device."""
+        room = self.room
+        if room is not None and room.missing > room.free - promised:
+            others = f" ({promised:,} are promised to other torrents)" if promised else ""
+            raise NoSpaceError(
+                f"no space for {self.metainfo.name} in {self.folder}: it needs {room.missing:,} bytes more,"
+                f" and {room.free:,} are free{others}; free some space and start again",
+                str(self.folder),
+            )
+
+    # ------------------------------------------------------------------ the record
+
+    async def find_strangers(self, storage: Storage, before: frozenset[int] | None) -> bool:
+        """Do files newly wanted stand there already, which we know nothing of? Then ``find`` looks at them."""
+        if before is None:
+            return False
+        status = await self.on_thread(storage.status)
+        wanted = self.options.files if self.options.files is not None else range(len(self.metainfo.layout.files))
+        self._strangers |= {file for file in wanted if file not in before and status[file] and file not in self._ours}
+        return bool(self._strangers)
+
+    async def begin_writing(self, have: bitarray) -> None:
+        """Mark what may be written from now on, before it is."""
+        marks = await self.on_thread(self._open_files_of, have)
+        self._ours.update(marks.search(1))
+        await self.record.begin(marks, have, self._device)
+
+    @property
+    def _device(self) -> int:
+        return self.room.device if self.room is not None else 0
+
+    def _open_files_of(self, have: bitarray) -> bitarray:
+        """Files with pieces to come: a bit each, and one for the part file."""
+        layout = self.metainfo.layout
+        todo = self.wanted & ~have
+        marks = zeros(len(layout.files) + 1, "big")
+        if not todo.any():
+            return marks
+        for index, file in enumerate(layout.files):
+            pieces = layout.file_pieces(index)
+            if not file.pad and pieces and todo.find(1, pieces.start, pieces.stop) >= 0:
+                marks[index] = 1
+        marks[-1] = self.options.files is not None
+        return marks
+
+    async def sync(self, have: bitarray) -> None:
+        """Let what is written come to rest, and note it. Raises StorageError."""
+        storage, snapshot, pieces = self._storage, have.copy(), self.record.unsynced
+        if storage is not None and pieces:
+            await self.on_thread(storage.flush)
+            self.record.synced(snapshot, pieces)
+
+    async def settle(self, have: bitarray, partial: dict[int, bytes]) -> None:
+        """Note that all is written and how the files look; nothing if nothing was open. Raises StorageError."""
+        storage = self._storage
+        if storage is not None and self.record.is_open:
+            status = await self.on_thread(_at_rest, storage)
+            await self.record.settle(have.copy(), status, partial, self._device)
+
+    # ------------------------------------------------------------------ the end
+
     def lost_files(self) -> list[str]:
         """Wanted files that are not there at their full size. Blocking."""
-        if self._storage is None:
+        storage, wanted = self._storage, self.options.files
+        if storage is None:
             return []
-        sizes, wanted = self._storage.sizes(), self.options.files
+        status = storage.status()
         return [
-            self._storage.path(index)
+            storage.path(index)
             for index, file in enumerate(self.metainfo.layout.files)
-            if not file.pad and (wanted is None or index in wanted) and sizes[index] != file.length
+            if not file.pad
+            and (wanted is None or index in wanted)
+            and ((there := status[index]) is None or there.size != file.length)
         ]
+
+    def finish_files(self) -> None:
+        """All that is wanted is there: final names, final folder. Blocking. Raises StorageError."""
+        storage = self._storage
+        if storage is None or self.options.seed_only:
+            return
+        if self.options.suffix:
+            for index, file in enumerate(self.metainfo.layout.files):
+                if not file.pad and (self.options.files is None or index in self.options.files):
+                    storage.finished(index)
+        if self._settings.incomplete_dir:
+            storage.relocate(self.folder)
 
     async def delete(self, known: bitarray | None) -> None:
         """Delete the files, and the folders they leave empty. ``known``: the pieces we have, if that is known.
@@ -179,28 +407,38 @@ class Contents:
         """
         storage = await self.open()
         try:
-            have = Bitfield()
-            if known is not None:
-                have.bits = known
-            else:
+            if known is None:
                 threads = self._settings.check_threads
-                have = await check(storage, self.metainfo.layout, self.metainfo.piece_hashes, threads=threads)
-            await on_thread(storage.delete, have)
+                found = await check(
+                    storage, self.metainfo.layout, self.metainfo.piece_hashes, threads=threads, executor=self._executor
+                )
+                known = found.bits
+            await self.on_thread(storage.delete, _as_field(known))
         finally:
             storage.close()
 
     async def close(self) -> None:
         """Give the descriptors back."""
         if self._storage is not None:
-            await asyncio.to_thread(self._storage.close)
+            await self.on_thread(self._storage.close)
+
+    async def on_thread(self, call: Callable[..., R], *args: object) -> R:
+        """A blocking call on the session's threads."""
+        return await on_thread(self._executor, call, *args)
 
     def __repr__(self) -> str:
         return f"<Contents of {self.metainfo.name[:40]!r} in {self.folder} [{'open' if self._storage else 'not open'}]>"
 
 
-async def on_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """``asyncio.to_thread``, but a caller that is cancelled waits: the thread would go on writing behind its back."""
-    return await finish(asyncio.to_thread(call, *args, **kwargs))
+def _at_rest(storage: Storage) -> list[FileStatus | None]:
+    storage.flush()
+    return storage.status()
+
+
+def _as_field(bits: bitarray) -> Bitfield:
+    have = Bitfield()
+    have.bits = bits
+    return have
 
 
 def _refuse(paths: Collection[str], what: str) -> None:
@@ -211,3 +449,9 @@ def _refuse(paths: Collection[str], what: str) -> None:
             f"{first} {what}{more}: it is not ours, so nothing was written; move it away, or allow it with --overwrite",
             first,
         )
+
+
+def _paths(storage: Storage, files: Collection[int]) -> list[str]:
+    """Where these files are; the part file is none."""
+    count = len(storage.status()) - 1
+    return [storage.path(file) for file in files if file < count]

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Connections without a handshake that strangers may hold at one time.
 MOST_WAITING = 200
+#: Of them, those that may stand beyond the session's limit until their handshake says whether somebody makes room for them.
+MOST_BEYOND = 10
 
 
 class Target(Protocol):
@@ -43,7 +45,8 @@ class Target(Protocol):
 class Dialer:
     """``make_peer(owner, dialed)`` makes the protocol object of a connection (``dialed`` None: incoming).
 
-    ``find`` gives the target for an infohash. ``room`` says how many more conversations the session may hold.
+    ``find`` gives the target for an infohash. ``room`` says how many more conversations the session may hold (negative: too
+    many stand), ``make_room`` ends one of no use, if there is any.
     """
 
     def __init__(
@@ -53,12 +56,14 @@ class Dialer:
         make_peer: Callable[[PeerOwner, Address | None], Peer],
         find: Callable[[InfoHash], Target | None],
         room: Callable[[], int],
+        make_room: Callable[[], bool] | None = None,
     ) -> None:
         self._network = network
         self._settings = settings
         self._make_peer = make_peer
         self._find = find
         self._room = room
+        self._make_room = make_room
         self._tasks = Tasks("dialer")
         self._waiting: dict[Peer, Target | None] = {}
         self._closed = False
@@ -110,7 +115,7 @@ class Dialer:
         self._waiting[peer] = None
         if self._closed:  # the kernel had accepted it already
             peer.close("we are closing")
-        elif self._room() < 0:
+        elif self._room() < (-MOST_BEYOND if self._make_room is not None else 0):
             peer.close("too many connections")
         elif len(self._waiting) > MOST_WAITING:
             # The longest silent one goes, not the newcomer: who means it shakes hands within a round trip.
@@ -134,6 +139,9 @@ class Dialer:
                 peer.wire.send_handshake(Handshake(target.infohash.truncated, target.peer_id))
                 peer.flush()
             peer.close(refusal)
+            return
+        if self._room() < 0 and (self._make_room is None or not self._make_room()):
+            peer.close("too many connections")
             return
         del self._waiting[peer]
         target.add(peer)

@@ -1,77 +1,71 @@
-"""Disk: memory and threads between the conversations and the files.
+"""Disk: the memory and the threads between all conversations and the files.
 
-Receiving: a piece's buffer is reserved before its first block is asked for (``may_open``), blocks are copied into it on the
-loop (``put``), and one hop to a thread hashes and writes the whole (``finish``). Memory is bounded by construction: when
-the budget is spent nothing new is opened, and the network waits for the disk by itself.
+Two budgets: pieces being received (``reserve``; what does not fit goes through ``spill``) and data read for peers
+(``read_buffer``). Both are pools: the pool, not the call, is the gain (seeding took 0.77 of libtorrent's CPU with joined
+strings, 0.43 with pooled vectors). And two crews of threads, so that peers waiting for the platter do not hold up pieces.
 
-Serving: ``try_read`` reads in place what the page cache holds; else ``read`` hops. Both fill pooled buffers (the pool, not
-the call, is the gain: seeding took 0.77 of libtorrent's CPU with joined strings, 0.43 with pooled vectors).
-
-One ``Disk`` serves a session; each torrent has its ``TorrentDisk``. Time is not known here; the loop is, to come back to.
+One ``Disk`` serves a session; each torrent has its ``TorrentDisk``, which says what is done with all this. Time is not known
+here; the loop is, to come back to.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
-from typing import Protocol
 
+from unchoke.engine.pieces import READ_SIZE as READ_SIZE
+from unchoke.engine.pieces import TorrentDisk as TorrentDisk
 from unchoke.engine.settings import DiskSettings
-from unchoke.errors import StorageError
+from unchoke.engine.spill import Spill
+from unchoke.engine.tasks import Executor
 from unchoke.layout import TorrentLayout
 from unchoke.storage.base import Storage
+from unchoke.types import BLOCK_SIZE
 
 log = logging.getLogger(__name__)
 
-#: Bytes of one read for peers: 16 blocks. Also what one peer may hold unsent.
-READ_SIZE = 256 * 1024
-
-
-class Outcome(Enum):
-    """What became of a finished piece."""
-
-    GOOD = "good"
-    BAD = "bad"
-    FAILED = "failed"  # the storage refused it
-
-
-class Executor(Protocol):
-    """Runs jobs on other threads (or, in a simulator, at once)."""
-
-    def submit(self, job: Callable[[], object], /) -> object: ...
-
-    def shutdown(self, wait: bool = True) -> None: ...
-
-
-#: Hears, on the loop, what became of a piece: index, outcome, and the reason if it failed.
-Finished = Callable[[int, Outcome, StorageError | None], None]
-#: Hears, on the loop, that a read is done: the filled view, or the reason.
-Read = Callable[[memoryview | None, StorageError | None], None]
+#: Blocks of spilled pieces that a torrent may have asked for and not written yet, however many torrents there are.
+LEAST_SHARE = 16
 
 
 class Disk:
-    """The session's budget, pools and threads."""
+    """The session's budget, pools and threads. A given ``executor`` stays its giver's to end.
+
+    ``reserved``: bytes of pieces in memory; ``peak``: the most that ``held`` has been.
+    """
 
     def __init__(self, settings: DiskSettings, *, executor: Executor | None = None) -> None:
         self.settings = settings
         self.reserved = 0
+        self.peak = 0
+        self.finishing = 0  # pieces on their way, of all torrents
         self._threads = settings.threads or max(1, min(4, (os.cpu_count() or 1) - 1))
+        self._owns_threads = executor is None
         self._writers: Executor = executor or ThreadPoolExecutor(self._threads, "unchoke-disk")
         self._readers: Executor = executor or ThreadPoolExecutor(self._threads, "unchoke-read")
         self._jobs: deque[Callable[[], None]] = deque()
         self._working = 0
         self._piece_buffers: dict[int, list[bytearray]] = {}
+        self._pooled = 0  # bytes in them
+        self._waiting_for_room: dict[TorrentDisk, None] = {}
+        self._spilling: dict[TorrentDisk, None] = {}
         self._read_buffers: list[bytearray] = []
         self._lent = 0  # read buffers that are out
         self._waiting_to_read: dict[Callable[[], None], None] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.spill = Spill(
+            settings.write_buffer // 4,
+            self._threads,
+            run=self.run,
+            post=self.post,
+            soon=self._loop.call_soon,
+            room_came=self.room_came,
+        )
 
     def torrent(self, storage: Storage, layout: TorrentLayout, piece_hashes: bytes) -> TorrentDisk:
         """The disk of one torrent. ``piece_hashes``: 20 bytes of SHA-1 for each piece (BEP 3)."""
@@ -79,20 +73,73 @@ class Disk:
 
     # ------------------------------------------------------------------ buffers
 
-    def reserve(self, size: int, *, first: bool) -> bytearray | None:
-        """A piece buffer of ``size`` bytes, or None when the budget is spent. The ``first`` of a torrent is never refused."""
-        if self.reserved + size > self.settings.write_buffer and not first:
+    def reserve(self, size: int) -> bytearray | None:
+        """A piece buffer of ``size`` bytes, or None when the budget is spent."""
+        budget = self.settings.write_buffer
+        if self.reserved + size > budget:
             return None
         self.reserved += size
         pool = self._piece_buffers.get(size)
-        return pool.pop() if pool else bytearray(size)
+        if pool:
+            self._pooled -= size
+            buffer = pool.pop()
+        else:
+            if self.reserved + self._pooled > budget:  # pieces of another length were there before
+                self._piece_buffers.clear()
+                self._pooled = 0
+            buffer = bytearray(size)
+        self.note_peak()
+        return buffer
 
     def give_back(self, buffer: bytearray) -> None:
         size = len(buffer)
         self.reserved -= size
-        pooled = sum(length * len(pool) for length, pool in self._piece_buffers.items())
-        if self.reserved + pooled + size <= self.settings.write_buffer:
+        if self.reserved + self._pooled + size <= self.settings.write_buffer:
+            self._pooled += size
             self._piece_buffers.setdefault(size, []).append(buffer)
+        self.room_came()
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that pieces cost now: those open, those on their way, and the pools."""
+        return self.reserved + self._pooled + self.spill.memory
+
+    def note_peak(self) -> None:
+        self.peak = max(self.peak, self.held)
+
+    def wait_for_room(self, torrent: TorrentDisk) -> None:
+        """It was refused; it hears ``room_came`` in its turn."""
+        self._waiting_for_room[torrent] = None
+
+    def stop_waiting(self, torrent: TorrentDisk) -> None:
+        self._waiting_for_room.pop(torrent, None)
+
+    def room_came(self) -> None:
+        """Somebody who waits for memory may try again: one at a time, the longest waiting first."""
+        while self._waiting_for_room:
+            torrent = next(iter(self._waiting_for_room))
+            del self._waiting_for_room[torrent]
+            if torrent.refused:
+                self._loop.call_soon(torrent.room_came)
+                return
+
+    def spills(self, torrent: TorrentDisk) -> None:
+        """Whether it has spilled pieces open has changed."""
+        if torrent.spilled:
+            self._spilling[torrent] = None
+        else:
+            self._spilling.pop(torrent, None)
+        self.spill.keep_slabs(bool(self._spilling))
+
+    def spill_share(self, torrent: TorrentDisk) -> int:
+        """Blocks of spilled pieces that this torrent may have asked for and not written; 0 while the disk is behind.
+
+        A quarter is left for slabs that are not quite full.
+        """
+        if self.spill.is_behind:
+            return 0
+        sharers = len(self._spilling) + (torrent not in self._spilling)
+        return max(LEAST_SHARE, self.spill.capacity * 3 // 4 // BLOCK_SIZE // sharers)
 
     def may_read(self, again: Callable[[], None]) -> bool:
         """Is there memory for one more read? If not, ``again`` is called when there is."""
@@ -100,6 +147,11 @@ class Disk:
             return True
         self._waiting_to_read[again] = None
         return False
+
+    @property
+    def reads_wait(self) -> bool:
+        """Somebody waits for ``may_read``."""
+        return bool(self._waiting_to_read)
 
     def read_buffer(self) -> bytearray:
         """One of READ_SIZE bytes. Give it back with ``free_read_buffer`` when the transport has sent it."""
@@ -122,12 +174,23 @@ class Disk:
         """Run ``job`` on a writer thread. Jobs are drained in runs: one hand-over serves many small pieces."""
         self._jobs.append(job)
         if self._working < self._threads:
-            self._working += 1
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._working += 1
+        try:
             self._writers.submit(self._drain)
+        except RuntimeError as error:  # the system gives us no thread: slow is better than never
+            log.warning("! no thread for the disk: %s", error)
+            self._drain()
 
     def run_read(self, job: Callable[[], None]) -> None:
         """Run ``job`` on a reader thread, so that a peer waiting for the platter does not hold up pieces coming in."""
-        self._readers.submit(job)
+        try:
+            self._readers.submit(job)
+        except RuntimeError as error:
+            log.warning("! no thread for the disk: %s", error)
+            job()
 
     def post(self, call: Callable[[], None]) -> None:
         """From a thread: call back on the loop. After the end of the loop it is dropped."""
@@ -142,162 +205,31 @@ class Disk:
                 job = self._jobs.popleft()
             except IndexError:
                 break
-            job()
+            try:
+                job()
+            except Exception:  # the others must not suffer
+                log.exception("! a disk job failed")
         self.post(self._drained)
 
     def _drained(self) -> None:
-        self._working -= 1
-        if self._jobs:
-            self._working += 1
-            self._writers.submit(self._drain)
+        self._working = max(0, self._working - 1)
+        if self._jobs and self._working < self._threads:
+            self._hand_over()
 
     async def aclose(self) -> None:
         """Finish what is under way and end the threads."""
         if self._closed:
             return
         self._closed = True
-        await asyncio.to_thread(self._readers.shutdown, True)
-        await asyncio.to_thread(self._writers.shutdown, True)
+        if self._owns_threads:
+            await asyncio.to_thread(self._readers.shutdown, True)
+            await asyncio.to_thread(self._writers.shutdown, True)
         self._piece_buffers.clear()
+        self._pooled = 0
         self._read_buffers.clear()
 
     def __repr__(self) -> str:
-        return f"<Disk [{self.reserved >> 10} KiB of pieces open | {self._working} threads at work | {len(self._jobs)} waiting]>"
-
-
-class TorrentDisk:
-    """The pieces of one torrent on their way to and from its storage."""
-
-    __slots__ = ("_disk", "_finishing", "_flushing", "_hashes", "_layout", "_open", "_views", "refused", "storage")
-
-    def __init__(self, disk: Disk, storage: Storage, layout: TorrentLayout, piece_hashes: bytes) -> None:
-        self._disk = disk
-        self.storage = storage
-        self._layout = layout
-        self._hashes = piece_hashes
-        self._open: dict[int, bytearray] = {}
-        self._views: dict[int, memoryview] = {}
-        self._finishing = 0
-        self._flushing: list[asyncio.Future[None]] = []
-        self.refused = False  # may_open said no since this was last cleared: somebody waits for memory
-
-    def may_open(self, piece: int) -> bool:
-        """Reserve a buffer for ``piece``, or say no: the budget is spent."""
-        buffer = self._disk.reserve(self._layout.piece_length, first=not self._open and not self._finishing)
-        if buffer is None:
-            self.refused = True
-            return False
-        self._open[piece] = buffer
-        self._views[piece] = memoryview(buffer)
-        return True
-
-    def put(self, piece: int, begin: int, payload: memoryview) -> None:
-        """Copy a block into its piece's buffer: the one copy between the kernel's socket and its file."""
-        self._views[piece][begin : begin + len(payload)] = payload
-
-    def drop(self, piece: int) -> None:
-        """Give up a piece that was opened."""
-        buffer = self._open.pop(piece, None)
-        if buffer is not None:
-            del self._views[piece]
-            self._disk.give_back(buffer)
-
-    def finish(self, piece: int, finished: Finished) -> None:
-        """All blocks are in: one hop to hash and write. ``finished`` is called on the loop; the buffer is free by then."""
-        buffer = self._open.pop(piece)
-        del self._views[piece]
-        self._finishing += 1
-        view = memoryview(buffer)[: self._layout.piece_size(piece)]
-        expected = self._hashes[piece * 20 : piece * 20 + 20]
-        start = piece * self._layout.piece_length
-        disk, storage = self._disk, self.storage
-
-        def job() -> None:
-            outcome, error = _hash_and_write(storage, start, view, expected)
-            disk.post(lambda: done(outcome, error))
-
-        def done(outcome: Outcome, error: StorageError | None) -> None:
-            self._finishing -= 1
-            disk.give_back(buffer)
-            finished(piece, outcome, error)
-            if not self._finishing:
-                for waiter in self._flushing:
-                    if not waiter.done():
-                        waiter.set_result(None)
-
-        disk.run(job)
-
-    def try_read(self, start: int, length: int) -> tuple[bytearray, memoryview] | None:
-        """Bytes of the stream, if the page cache holds them: (pooled buffer, filled view). ``length`` ≤ READ_SIZE."""
-        buffer = self._disk.read_buffer()
-        view = memoryview(buffer)[:length]
-        if self.storage.try_read_into(start, view):
-            return buffer, view
-        self._disk.free_read_buffer(buffer)
-        return None
-
-    def read(self, start: int, length: int, done: Callable[[bytearray, memoryview, StorageError | None], None]) -> None:
-        """The same with a hop to a thread; ``done`` is called on the loop."""
-        buffer = self._disk.read_buffer()
-        view = memoryview(buffer)[:length]
-        disk, storage = self._disk, self.storage
-
-        def job() -> None:
-            error: StorageError | None = None
-            try:
-                storage.read_into(start, view)
-            except StorageError as caught:
-                error = caught
-            except Exception as caught:  # a bug must not leave the peer waiting for ever
-                log.exception("! reading failed")
-                error = StorageError(f"reading failed: {caught}")
-            disk.post(lambda: done(buffer, view, error))
-
-        disk.run_read(job)
-
-    def may_read(self, again: Callable[[], None]) -> bool:
-        """Is there memory for one more read? If not, ``again`` is called when there is."""
-        return self._disk.may_read(again)
-
-    def free(self, buffer: bytearray | None) -> None:
-        """A buffer of ``try_read`` or ``read`` was sent; None: it was given up."""
-        self._disk.free_read_buffer(buffer)
-
-    @property
-    def is_busy(self) -> bool:
-        """Pieces are being hashed or written."""
-        return self._finishing > 0
-
-    async def flush(self) -> None:
-        """Wait until every piece handed to ``finish`` has told its owner."""
-        while self._finishing:
-            waiter = asyncio.get_running_loop().create_future()
-            self._flushing.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._flushing.remove(waiter)
-
-    def close(self) -> None:
-        """Give back what is open. What is being finished still finishes."""
-        for piece in list(self._open):
-            self.drop(piece)
-
-    def __repr__(self) -> str:
-        return f"<TorrentDisk [{len(self._open)} pieces open | {self._finishing} finishing]>"
-
-
-def _hash_and_write(
-    storage: Storage, start: int, view: memoryview, expected: bytes
-) -> tuple[Outcome, StorageError | None]:
-    """On a thread: hashlib and pwrite release the GIL, so the loop goes on meanwhile."""
-    try:
-        if hashlib.sha1(view, usedforsecurity=False).digest() != expected:
-            return Outcome.BAD, None
-        storage.write(start, view)
-        return Outcome.GOOD, None
-    except StorageError as error:
-        return Outcome.FAILED, error
-    except Exception as error:  # a bug must not leave the piece in limbo
-        log.exception("! writing failed")
-        return Outcome.FAILED, StorageError(f"writing failed: {error}")
+        return (
+            f"<Disk [{self.reserved >> 10} KiB of pieces open | {self._working} threads at work"
+            f" | {len(self._jobs)} waiting | {len(self._spilling)} torrents spill]>"
+        )

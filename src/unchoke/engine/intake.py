@@ -7,15 +7,17 @@ and ``choker``.) The path of a block is told in docs/architecture.md, *A block a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
 from unchoke.bitfield import Bitfield
-from unchoke.engine.disk import Outcome, TorrentDisk
+from unchoke.engine import partials
 from unchoke.engine.download import FORGIVEN, Download
+from unchoke.engine.pieces import IDLE_SHARE, TorrentDisk
+from unchoke.engine.verify import Outcome, Result
 from unchoke.errors import StorageError
 from unchoke.layout import TorrentLayout
-from unchoke.policy.bandwidth import TokenBucket
+from unchoke.policy.bandwidth import Limit
 from unchoke.policy.picker import OpenPiece, PiecePicker
 from unchoke.policy.smartban import SmartBan
 from unchoke.protocol import messages as m
@@ -45,7 +47,7 @@ class IntakeOwner(Protocol):
 
     def piece_wrong(self, piece: int, givers: tuple[Address, ...]) -> None: ...
 
-    def ban(self, peer: Peer, reason: str) -> None: ...
+    def ban(self, address: Address, reason: str) -> None: ...
 
     def storage_failed(self, error: StorageError) -> None: ...
 
@@ -62,7 +64,7 @@ class Intake:
         disk: TorrentDisk,
         picker: PiecePicker,
         *,
-        down: TokenBucket,
+        down: Limit,
         clock: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
     ) -> None:
@@ -79,6 +81,9 @@ class Intake:
         self._call_later = call_later
         self._verifying: dict[int, OpenPiece] = {}
         self._refill_waits = False
+        self._ended = False
+        self._idle = self._urgent = False  # of the peer that is being asked
+        disk.owner = self
 
     @property
     def is_verifying(self) -> bool:
@@ -105,7 +110,9 @@ class Intake:
             if open_piece is None:  # in the endgame another was faster
                 self._waste(peer, length)
                 continue
-            put(piece, begin, payload)
+            if not put(piece, begin, payload):
+                self._overflow(peer, piece, begin, length)
+                continue
             if open_piece.asked_twice:
                 self._cancel_elsewhere(peer, (piece, begin))
             if not open_piece.left:
@@ -123,10 +130,13 @@ class Intake:
         download = peer.download
         length = len(payload)
         if download.let_go.pop((piece, begin), None) is not None and length == self._block_length(piece, begin):
+            peer.down.take(length)
             if self.picker.needs(peer, piece, begin):
                 open_piece = self.picker.received(peer, piece, begin)
                 assert open_piece is not None
-                self.disk.put(piece, begin, payload)
+                if not self.disk.put(piece, begin, payload):
+                    self._overflow(peer, piece, begin, length)
+                    return True
                 self._cancel_elsewhere(peer, (piece, begin))
                 if not open_piece.left:
                     self._finish(open_piece)
@@ -143,6 +153,12 @@ class Intake:
         self._waste(peer, length)
         return True
 
+    def _overflow(self, peer: Peer, piece: int, begin: int, length: int) -> None:
+        """The disk has fallen so far behind that the block cannot be kept: it is asked for again."""
+        self.picker.lost(piece, begin)
+        self._waste(peer, length)
+        self._refill_soon()
+
     def _block_length(self, piece: int, begin: int) -> int:
         return min(BLOCK_SIZE, self.layout.piece_size(piece) - begin)
 
@@ -154,50 +170,74 @@ class Intake:
         """The endgame's other half: whoever else was asked for this block need not send it."""
         for peer in list(self.owner.peers):
             if peer is not giver and peer.download.let_one_go(block, self._clock()):
+                peer.down.take(-self._block_length(*block))
                 peer.wire.send_cancel((*block, self._block_length(*block)))
                 peer.flush()
 
     def _finish(self, open_piece: OpenPiece) -> None:
-        self._verifying[open_piece.index] = open_piece
-        self.disk.finish(open_piece.index, self._finished)
+        index = open_piece.index
+        self._verifying[index] = open_piece
+        self.disk.finish(index, self._finished, examine=self.smartban.examines(index))
 
-    def _finished(self, piece: int, outcome: Outcome, error: StorageError | None) -> None:
+    def _finished(self, piece: int, result: Result) -> None:
         """The disk's word on a piece."""
         open_piece = self._verifying.pop(piece)
-        if outcome is Outcome.GOOD:
+        if result.outcome is Outcome.GOOD:
             self.picker.piece_good(piece)
-            self.smartban.piece_passed(open_piece.givers)
+            liars = self.smartban.piece_passed(piece, result.digests)
             self.owner.piece_good(piece)
-        elif outcome is Outcome.BAD:
-            self._blame(open_piece)
+            self._ban(liars)
+        elif result.outcome is Outcome.BAD:
+            self._blame(open_piece, result.digests)
         else:
-            self._withdraw(piece)
+            self._withdraw((piece,))
             self.picker.piece_bad(piece)
-            assert error is not None
-            self.owner.storage_failed(error)
+            assert result.error is not None
+            self.owner.storage_failed(result.error)
         if self.disk.refused and not self.owner.is_closed:
             self.disk.refused = False
             self.owner.refill_all()
 
-    def _blame(self, open_piece: OpenPiece) -> None:
-        givers = cast("list[Peer]", open_piece.givers)  # complete, so every block has its giver
+    def _blame(self, open_piece: OpenPiece, digests: bytes) -> None:
+        givers = cast("list[Peer | None]", open_piece.givers)
         self.corrupt += open_piece.size
-        verdict = self.smartban.piece_failed(givers)
-        self._withdraw(open_piece.index)
-        self.picker.piece_bad(open_piece.index, single=verdict.single)
-        self.owner.piece_wrong(open_piece.index, tuple(sorted({peer.address for peer in givers})))
-        for peer in dict.fromkeys(givers):
-            if peer in verdict.banned:
-                self.owner.ban(peer, "sent wrong data")
+        addresses = [peer.address if peer is not None else None for peer in givers]
+        verdict = self.smartban.piece_failed(open_piece.index, addresses, digests)
+        self._withdraw((open_piece.index,))
+        suspects = [peer for peer in dict.fromkeys(givers) if peer is not None]
+        self.picker.piece_bad(open_piece.index, suspects=suspects, single=verdict.single)
+        self.owner.piece_wrong(open_piece.index, tuple(sorted({peer.address for peer in suspects})))
+        self._ban(verdict.banned)
 
-    def _withdraw(self, piece: int) -> None:
-        """The piece begins again: what is still asked of it (in the endgame) would come in vain."""
+    def _ban(self, liars: Collection[Address]) -> None:
+        """What else they gave is forgotten; but not of spilled pieces, where a late write of theirs could hit the better block."""
+        for liar in liars:
+            self.picker.discard(lambda key: cast("Peer", key).address.host == liar.host, self.disk.spilled)  # noqa: B023
+            self.owner.ban(liar, "sent wrong data")
+
+    def _withdraw(self, pieces: Collection[int]) -> None:
+        """These begin again, or are given up: what is still asked of them would come in vain."""
+        if not pieces:
+            return
         now = self._clock()
         self._refill_soon()
         for peer in self.owner.peers:
-            for block in [block for block in peer.download.outstanding if block[0] == piece]:
+            for block in [block for block in peer.download.outstanding if block[0] in pieces]:
                 peer.download.let_one_go(block, now)
                 peer.wire.send_cancel((*block, self._block_length(*block)))
+
+    # ------------------------------------------------------------------ what the disk says (DiskOwner)
+
+    def room_came(self) -> None:
+        if not self.owner.is_closed:
+            self.owner.refill_all()
+
+    def write_failed(self, piece: int, error: StorageError) -> None:
+        if piece in self.picker.open:
+            self._withdraw((piece,))
+            self.picker.piece_bad(piece)
+        if not self.owner.is_closed:
+            self.owner.storage_failed(error)
 
     # ------------------------------------------------------------------ what they do not give
 
@@ -219,7 +259,7 @@ class Intake:
         """Free the block at once."""
         key = (block.piece, block.begin)
         if peer.download.outstanding.pop(key, None) is not None:
-            self._down.take(-block.length)
+            peer.down.take(-block.length)
             self.picker.released([key])
             self._begin_again(peer, self.picker.given_up(peer, block.piece), now)
             self._refill_soon()
@@ -233,7 +273,7 @@ class Intake:
     def refill(self, peer: Peer, now: float) -> None:
         """Ask for more, when enough has come to be worth a write."""
         wire, download = peer.wire, peer.download
-        if not wire.we_interested or self.owner.is_closed or now < download.paused_until:
+        if not wire.we_interested or self._ended or self.owner.is_closed or now < download.paused_until:
             return
         bits = download.bits
         if wire.they_choke:
@@ -244,19 +284,20 @@ class Intake:
         room = download.pipeline.room(outstanding)
         if room <= 0 or (outstanding and room * 8 < outstanding):
             return
-        limit = self._down.available(now)
+        limit = peer.down.available(now)
         if limit < room * BLOCK_SIZE:
             room = -int(-limit // BLOCK_SIZE)  # a part of a block lets a whole one pass
             if room <= 0:
                 return
-        blocks = self.picker.next(peer, bits, room, self.disk.may_open, download.outstanding)
+        self._idle = not outstanding
+        blocks = self._pick(peer, bits, room)
         if not blocks and not outstanding and self.disk.refused:
-            # All memory waits for others, who may be slow or silent, and this one idles: let it race them.
-            blocks = self.picker.again(bits, room, download.outstanding)
+            # All memory waits for others, who may be slow or silent, and this one idles: let it race them, or go round them.
+            blocks = self.picker.again(bits, room, download.outstanding) or self._pick_urgently(peer, bits, room)
         if not blocks:
             self._nothing_to_ask(peer, bits)
             return
-        self._down.take(len(blocks) * BLOCK_SIZE)
+        peer.down.take(len(blocks) * BLOCK_SIZE)
         asked = download.outstanding
         download.pipeline.asked(outstanding, now)
         for piece, begin, length in blocks:
@@ -264,6 +305,30 @@ class Intake:
         if len(asked) != outstanding + len(blocks):  # a piece that began again: two answers may come for one question
             download.let_go.update(((piece, begin), now) for piece, begin, _ in blocks)
         wire.send_requests(blocks)
+
+    def _pick(self, peer: Peer, bits: bitarray | None, room: int) -> list[Block]:
+        return self.picker.next(
+            peer, bits, room, self._may_open, peer.download.outstanding, self.disk.spilled, self._allowance
+        )
+
+    def _pick_urgently(self, peer: Peer, bits: bitarray | None, room: int) -> list[Block]:
+        self._urgent = True
+        try:
+            return self._pick(peer, bits, room)
+        finally:
+            self._urgent = False
+
+    def _may_open(self, piece: int) -> bool:
+        return self.disk.may_open(piece, asked=self._asked(), urgent=self._urgent)
+
+    def _allowance(self, chosen: int) -> int:
+        """How many more blocks of spilled pieces may be asked for."""
+        return self.disk.spill_room(self._asked(), spare=IDLE_SHARE - chosen if self._idle else 0)
+
+    def _asked(self) -> int:
+        """Blocks of spilled pieces that are asked for."""
+        pieces = self.picker.open
+        return sum(pieces[index].asked for index in self.disk.spilled if index in pieces)
 
     def _allowed(self, download: Download) -> bitarray:
         """What a peer that chokes us still gives (BEP 6)."""
@@ -281,7 +346,7 @@ class Intake:
         if not self.picker.wants(bits):
             peer.wire.send_interested(False)
         elif self.disk.refused and bits is not None:
-            evicted = self.picker.evict(bits)
+            evicted = self.picker.evict(bits, self.disk.spilled)
             if evicted is not None:
                 self.disk.drop(evicted)
 
@@ -289,6 +354,7 @@ class Intake:
         """Whatever is open with this peer goes back to the picker, and to others."""
         if peer.download.outstanding:
             self._refill_soon()
+            peer.down.take(-sum(peer.download.outstanding.values()))  # else who never answers eats the limit of all
         self.picker.released(peer.download.let_all_go(now))
         for piece in self.picker.peer_gone(peer):
             self.disk.drop(piece)
@@ -307,6 +373,37 @@ class Intake:
     def drop_untouched(self) -> None:
         for piece in self.picker.close_untouched():
             self.disk.drop(piece)
+
+    # ------------------------------------------------------------------ told from above
+
+    def select(self, wanted: bitarray, high: bitarray | None = None, low: bitarray | None = None) -> None:
+        """Other pieces are wanted from now on, or other ones first; peers hear whether that makes them interesting.
+
+        Whether the download is complete by it is the caller's to ask (``picker.is_done``).
+        """
+        dropped = self.picker.select(wanted, high, low)
+        self._withdraw(frozenset(dropped))
+        self._refill_soon()
+        for piece in dropped:
+            self.disk.drop(piece)
+        for peer in list(self.owner.peers):
+            peer.wire.send_interested(self.picker.wants(peer.download.bits))
+            peer.flush()
+
+    def take_up(self, partial: Mapping[int, bytes]) -> None:
+        """Go on with pieces that an earlier run left unfinished: what its ``save_partials`` returned. Before peers come."""
+        for open_piece in partials.take_up(self.disk, self.picker, self.layout, partial):
+            self._finish(open_piece)
+
+    async def save_partials(self) -> dict[int, bytes]:
+        """The end of taking: what is held of unfinished pieces is written, and pieces that are complete get their verdict.
+
+        Returns piece → a bit a block (the first block is the first byte's highest bit), for those whose blocks all lie in the
+        storage now. A piece that cannot be written is left out, and logged. Nothing is asked for or taken afterwards.
+        """
+        self._ended = True
+        self._withdraw({piece.index: None for piece in self.picker.open.values() if piece.left})
+        return await partials.save(self.disk, self.picker)
 
     def __repr__(self) -> str:
         return f"<Intake [{len(self.picker.open)} pieces open | {len(self._verifying)} on their way to the disk]>"

@@ -25,6 +25,7 @@ from unchoke.types import Address, PeerId
 if TYPE_CHECKING:
     from unchoke.engine.download import Download
     from unchoke.engine.upload import Upload
+    from unchoke.policy.bandwidth import Limit
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ KEEP_ALIVE = 100.0
 #: Bytes a peer may leave unread. We queue at most one batch of blocks (256 KiB) and small messages; more is answers to a
 #: flood of questions from a peer that does not read them.
 MOST_UNSENT = 1024 * 1024
+
+#: Messages telling nothing new that a peer is forgiven at once, and how many of them are forgotten each second: a correct
+#: client sends a few, yet in a conversation of days its chokes alone are thousands.
+MOST_REDUNDANT = 1000
+REDUNDANT_FORGIVEN = 5
 
 #: Release borrowed views after each call. Tests switch it on.
 CHECK_BORROWED = False
@@ -81,20 +87,25 @@ class Peer(asyncio.BufferedProtocol):
         "client",
         "connected_at",
         "dialed",
+        "down",
         "download",
         "incoming",
         "is_closed",
         "listen_address",
+        "moved",
+        "moved_at",
         "peer_id",
         "received",
         "redundant",
         "sent",
         "upload",
+        "upload_only",
         "wire",
     )
 
     download: Download
     upload: Upload
+    down: Limit
 
     def __init__(
         self,
@@ -122,6 +133,9 @@ class Peer(asyncio.BufferedProtocol):
         self.received = 0  # bytes of everything
         self.sent = 0
         self.redundant = 0  # messages that told nothing new
+        self.upload_only = False  # it downloads nothing (BEP 21)
+        self.moved = 0  # payload bytes both ways when last looked, and when they last changed
+        self.moved_at = self.connected_at
 
     # ------------------------------------------------------------------ the transport calls
 
@@ -155,6 +169,11 @@ class Peer(asyncio.BufferedProtocol):
         if self.wire.framed != self._framed:
             self._framed = self.wire.framed
             self._heard_at = self._loop.time()
+        if self.wire.ignored:
+            ignored, self.wire.ignored = self.wire.ignored, 0
+            self.count_redundant(ignored)
+            if self.is_closed:
+                return
         if items:
             for item in items:
                 kind = type(item)
@@ -235,6 +254,17 @@ class Peer(asyncio.BufferedProtocol):
         """Connected, and not closed yet."""
         return self._transport is not None
 
+    def count_redundant(self, count: int = 1) -> None:
+        """``count`` messages told nothing new; too many of them end the conversation."""
+        self.redundant += count
+        if self.redundant > MOST_REDUNDANT:
+            self.close("floods us with messages that say nothing", fault=True)
+
+    def note_traffic(self, payload: int, now: float) -> None:
+        """``payload`` bytes went both ways so far; ``moved_at`` follows."""
+        if payload != self.moved:
+            self.moved, self.moved_at = payload, now
+
     def close(self, reason: str, *, fault: bool = False) -> None:
         """End the conversation; the owner hears ``peer_gone`` once, before this returns."""
         if self._closing is not None:
@@ -249,6 +279,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def heartbeat(self, now: float, idle_timeout: float) -> None:
         """Once a second: keep-alives out, dead peers closed. Only whole messages count as life."""
+        self.redundant = max(0, self.redundant - REDUNDANT_FORGIVEN)
         if now - self._heard_at > idle_timeout:
             self.close(f"said nothing for {idle_timeout:.0f} s")
         elif now - self._said_at > KEEP_ALIVE and not self.unsent:

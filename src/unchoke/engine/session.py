@@ -5,7 +5,7 @@
         await torrent.done()
 
 It installs no loop policy, signal handler or log handler, and is safe to cancel at any await. Everything it owns it makes in
-``_open`` and gives up in ``aclose``: stop accepting ▸ trackers told ``stopped`` (bounded) ▸ peers ▸ disk ▸ files.
+``_open`` and gives up in ``aclose``: stop accepting ▸ trackers told ``stopped`` (bounded) ▸ peers ▸ disk ▸ files ▸ state.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from random import Random
@@ -22,31 +23,47 @@ from types import TracebackType
 
 from unchoke.engine import events
 from unchoke.engine.announcer import Announcer
-from unchoke.engine.contents import TorrentOptions
-from unchoke.engine.dialer import Dialer
+from unchoke.engine.contents import MakeStorage
+from unchoke.engine.dialer import Dialer, Target
 from unchoke.engine.disk import Disk
+from unchoke.engine.limiter import Limiter
+from unchoke.engine.lineup import Lineup
 from unchoke.engine.net.http import HttpClient
 from unchoke.engine.net.http_trackers import HttpTrackers
 from unchoke.engine.net.tcp import TcpNetwork
 from unchoke.engine.net.transport import Network, ReceiveBuffer
 from unchoke.engine.net.udp import UdpEndpoint, UdpTrackers
+from unchoke.engine.options import TorrentOptions
 from unchoke.engine.peer import Peer, PeerOwner
+from unchoke.engine.resume import Key, MemoryStore, Resume, SqliteStore, StateStore, TorrentRow
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import SessionSnapshot
 from unchoke.engine.swarm import Swarm
-from unchoke.engine.tasks import Tasks, finish
+from unchoke.engine.tasks import Executor, Inline, Tasks, finish, on_thread
+from unchoke.engine.timetable import Timetable
 from unchoke.engine.torrent import Torrent
-from unchoke.errors import NotFoundError, StoppedError, StorageError, UnsupportedError
-from unchoke.policy.bandwidth import TokenBucket
+from unchoke.errors import NotFoundError, StoppedError, StorageError, UnchokeError, UnsupportedError
+from unchoke.policy.choker import SlotPool
+from unchoke.policy.goals import GoalSettings
+from unchoke.policy.picker import PiecePicker
+from unchoke.policy.queue import Held
 from unchoke.protocol.metainfo import Metainfo
+from unchoke.storage.base import Storage
 from unchoke.storage.handles import FilePool
 from unchoke.types import Address, InfoHash, PeerId
 from unchoke.version import PEER_ID_PREFIX
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks at who waits for a rate limit. Only while there is a limit.
-LIMIT_TICK = 0.05
+#: Torrents of the state that announce themselves for the first time in one second, so that thousands do not come at once.
+FIRST_ANNOUNCES = 200
+#: Torrents that are made of their records between two turns of the loop.
+AT_ONCE = 200
+#: Torrents that are opened at one time when a session begins.
+MOST_BEGINNING = 4
+
+#: The database in a folder given as ``state``.
+DATABASE = "session.sqlite"
 
 #: A .torrent file larger than this is refused before it is read (100,000 files make about 10 MB).
 MOST_METAINFO = 64 * 1024 * 1024
@@ -55,18 +72,41 @@ Source = str | os.PathLike[str] | bytes | Metainfo
 
 
 class Session:
-    """``rng`` makes choices repeatable in tests; secrets never come from it."""
+    """``state``: where records are kept, a folder or a store (``engine.resume``); None keeps nothing beyond the session's life.
+    A folder's torrents are there again when the session opens; one session at a time may use it.
+
+    ``network``, ``executor`` and ``storage`` take the place of real sockets, threads and files (``unchoke.testing``).
+
+    ``rng`` makes choices repeatable in tests; what must not be guessed comes from ``secret(bits)``.
+    """
 
     def __init__(
-        self, settings: Settings | None = None, *, network: Network | None = None, rng: Random | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        state: str | os.PathLike[str] | StateStore | None = None,
+        network: Network | None = None,
+        rng: Random | None = None,
+        executor: Executor | None = None,
+        storage: MakeStorage | None = None,
+        secret: Callable[[int], int] = secrets.randbits,
     ) -> None:
         self.settings = settings or Settings()
         self.rng = rng or Random()
         self.bus = events.EventBus()
         self.torrents: dict[InfoHash, Torrent] = {}
+        self.executor = executor
+        self.make_storage = storage
+        self._state = state
+        self._secret = secret
+        self._earlier: dict[Key, TorrentRow] = {}  # of a shared state: torrents of earlier runs
+        self._timetable: Timetable[Torrent] = Timetable()
+        self._turns: dict[int, asyncio.Lock] = {}
         self._given_network = network
         self._port = 0
         self._peer_count = 0
+        self._next_position = 0  # in the queue, of the next torrent that is added
+        self._live: dict[Swarm, None] = {}
         self._running = False
         self._closing: asyncio.Task[None] | None = None
         self._tasks = Tasks("session")
@@ -90,27 +130,81 @@ class Session:
         """Start here: everything a session is made of, in order."""
         settings = self.settings
         self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        bandwidth = settings.bandwidth
-        self.down = TokenBucket(bandwidth.down, burst=bandwidth.burst, now=now)
-        self.up = TokenBucket(bandwidth.up, burst=bandwidth.burst, now=now)
+        self._limiter = Limiter(
+            settings.bandwidth, self._swarms, clock=self._loop.time, call_later=self._loop.call_later
+        )
+        self._slots = SlotPool(settings.choker.total_slots)
         self.file_pool = FilePool(settings.disk.open_files)
-        self.disk = Disk(settings.disk)
+        self.disk = Disk(settings.disk, executor=self.executor)
+        self._store = _store(self._state)
+        writer = self.executor if self._state is not None or self.executor is not None else Inline()
+        self.resume = Resume(self._store, writer)
+        self._lineup = Lineup(settings.queue, self.torrents.values, self._tasks)
         self._network = self._given_network or TcpNetwork(socket_buffer=settings.network.socket_buffer)
         self._buffer = ReceiveBuffer(settings.network.receive_buffer, shared=sys.platform != "win32")
         self._dialer = Dialer(self._network, settings.network, self._make_peer, self._find, self._room)
         self._http = HttpClient(bind=settings.network.bind)
         self._http_trackers = HttpTrackers(self._http, settings.announce)
-        self._udp = UdpEndpoint(bind=settings.network.bind)
-        self._udp_trackers = UdpTrackers(self._udp, settings=settings.announce)
+        self._udp = UdpEndpoint(self._network, bind=settings.network.bind)
+        self._udp_trackers = UdpTrackers(self._udp, settings=settings.announce, secret=self._secret)
         self._running = True  # from here on there is something to close
         self._port = self._udp.port = await self._network.listen(
             self._dialer.accept, port=settings.network.port, bind=settings.network.bind
         )
+        await self._restore(await self._open_state())
         self._tasks.spawn(self._heartbeat(), "heartbeat")
-        if bandwidth.down or bandwidth.up:
-            self._tasks.spawn(self._limit_tick(), "limits")
+        self._limiter.wake()
         log.info("= session listens on port %d", self._port)
+
+    async def _open_state(self) -> list[TorrentRow]:
+        """The torrents of the state. Records that cannot be kept beside others' cost nothing but themselves."""
+        try:
+            rows = await self.resume.open()
+        except StorageError as error:
+            if not self._store.shared:
+                raise
+            self.resume.problem = str(error)
+            return []
+        if self.resume.notice:
+            log.warning("! %s", self.resume.notice)
+        if not self._store.shared:
+            return rows
+        self._earlier = {row.key: row for row in rows}
+        return []
+
+    async def _restore(self, rows: Sequence[TorrentRow]) -> None:
+        """The torrents of the state, as they were. Complete ones seed asleep, and no file of theirs is touched before a peer comes;
+        but that their folders are there is looked at."""
+        folders = await on_thread(self.executor, _missing_folders, {row.folder for row in rows})
+        beginning: list[Torrent] = []
+        for number, row in enumerate(rows):
+            if not number % AT_ONCE:
+                await asyncio.sleep(0)
+            self._next_position = max(self._next_position, row.position + 1)
+            torrent = Torrent(self, row, TorrentOptions.from_record(row.options), self._new_peer_id(), None)
+            self.torrents[torrent.infohash] = torrent
+            if not row.running:
+                torrent.reason = "stopped by its user"
+            elif row.complete and row.folder not in folders and self.settings.queue.is_unlimited:
+                torrent.restore()
+                self._timetable.ask(torrent, self.now() + number / FIRST_ANNOUNCES)
+            else:
+                beginning.append(torrent)
+        if beginning:
+            self._tasks.spawn(self._begin_all(beginning), "begin")
+
+    async def _begin_all(self, torrents: Sequence[Torrent]) -> None:
+        room = asyncio.Semaphore(MOST_BEGINNING)
+
+        async def begin(torrent: Torrent) -> None:
+            async with room:
+                try:
+                    await torrent.start()
+                    await torrent.began()
+                except UnchokeError as error:
+                    log.info("! %s: %s", torrent.name, error)
+
+        await asyncio.gather(*(begin(torrent) for torrent in torrents))
 
     async def aclose(self) -> None:
         """Stop everything, in the order of the module's docstring. Safe to call twice, and from several tasks.
@@ -134,6 +228,7 @@ class Session:
             if isinstance(failure, Exception):
                 log.error("! closing a torrent failed", exc_info=failure)
         self.torrents.clear()
+        self._limiter.close()
         await self._dialer.aclose()
         await self._tasks.aclose()
         await self._udp_trackers.aclose()
@@ -141,6 +236,7 @@ class Session:
         await self._http.aclose()
         await self.disk.aclose()
         self.file_pool.close_all()
+        await self.resume.aclose()
         self.bus.close()
 
     # ------------------------------------------------------------------ the library's calls
@@ -151,21 +247,30 @@ class Session:
         *,
         folder: str | os.PathLike[str] = ".",
         files: Collection[int] | None = None,
+        high: Collection[int] = (),
+        low: Collection[int] = (),
         trust: bool = False,
         overwrite: bool = False,
+        start_over: bool = False,
         sequential: bool = False,
         seed_only: bool = False,
+        super_seed: bool = False,
+        forced: bool = False,
         trackers: Sequence[str] = (),
+        down: int = 0,
+        up: int = 0,
+        goals: GoalSettings | None = None,
         peers: Sequence[Address] = (),
         start: bool = True,
     ) -> Torrent:
         """Add a torrent: a path, the bytes of a .torrent, or a Metainfo. ``files`` are indexes from 0; None for all.
 
-        Returns as soon as it is known; ``await torrent.done()`` waits for the data. Adding what is there gives the same
-        torrent. Raises MetainfoError, NotFoundError, StorageError (unreadable), UnsupportedError (v2-only), StoppedError
-        (the session is closed, or this very torrent is being removed), ValueError (no such file index).
+        The other wishes are told at ``TorrentOptions``. Returns as soon as it is known and recorded; ``await torrent.done()``
+        waits for the data. Adding what is there gives the same torrent. Raises MetainfoError, NotFoundError, StorageError
+        (unreadable), UnsupportedError (v2-only), StoppedError (the session is closed, or this very torrent is being removed),
+        ValueError (no such file index).
         """
-        metainfo = await asyncio.to_thread(read_metainfo, source)
+        metainfo = await on_thread(self.executor, read_metainfo, source)
         if not self._running:
             raise StoppedError("the session is not open")
         known = self.torrents.get(metainfo.infohash)
@@ -173,21 +278,57 @@ class Session:
             known.refuse_removed()
             known.add_peers(peers)
             return known
+        if metainfo.infohash_v1 is None:
+            raise UnsupportedError(
+                f"{metainfo.name}: a v2-only torrent; transferring these is not built yet (hybrid ones go as v1)"
+            )
         options = TorrentOptions(
             files=frozenset(files) if files is not None else None,
+            high=frozenset(high),
+            low=frozenset(low),
             trust=trust,
             overwrite=overwrite,
+            start_over=start_over,
             sequential=sequential,
             seed_only=seed_only,
+            super_seed=super_seed,
+            forced=forced,
             trackers=tuple(trackers),
+            down=down,
+            up=up,
+            goals=goals,
+            suffix="" if seed_only else self.settings.disk.incomplete_suffix,
         )
-        torrent = Torrent(self, metainfo, Path(folder), self._new_peer_id(), options)
+        row = self._row(metainfo, Path(folder), options, running=start)
+        torrent = Torrent(self, row, options, self._new_peer_id(), metainfo)
         self.torrents[metainfo.infohash] = torrent
         torrent.add_peers(peers)
         self.bus.publish(events.TorrentAdded(torrent.infohash, torrent.name))
+        await self.resume.add(row, b"" if self._store.shared else metainfo.data)
         if start:
             await torrent.start()
         return torrent
+
+    def _row(self, metainfo: Metainfo, folder: Path, options: TorrentOptions, *, running: bool) -> TorrentRow:
+        """What is recorded of a torrent that is new here."""
+        position, self._next_position = self._next_position, self._next_position + 1
+        row = TorrentRow(
+            infohash=bytes(metainfo.infohash),
+            folder=os.path.realpath(folder),
+            name=metainfo.name,
+            size=metainfo.layout.total_length,
+            piece_count=metainfo.layout.piece_count,
+            trackers=tuple(tuple(tier) for tier in metainfo.trackers),
+            options=options.to_record(),
+            running=running,
+            added_at=time.time(),
+            position=position,
+        )
+        earlier = self._earlier.get(row.key)
+        if earlier is not None:
+            for name in ("added_at", "completed_at", "uploaded", "downloaded", "wasted", "active_time", "seeding_time"):
+                setattr(row, name, getattr(earlier, name))
+        return row
 
     async def remove(self, torrent: Torrent, *, data: bool = False) -> None:
         """Leave the swarm and forget the torrent; with ``data`` its files are deleted too (and folders left empty)."""
@@ -199,6 +340,21 @@ class Session:
                 await torrent.delete_data()
         finally:
             self.torrents.pop(torrent.infohash, None)
+            self._timetable.forget(torrent)
+            self._lineup.forget(torrent)
+            await self.resume.forget(torrent.key)
+
+    def reorder(self, torrents: Sequence[Torrent]) -> None:
+        """The order in which torrents wait for their turn: these, all of them, first to last (``policy.queue`` has the moves)."""
+        for position, torrent in enumerate(torrents):
+            if torrent.row.position != position:
+                torrent.row.position = position
+                self.resume.update(torrent.key, position=position)
+        self._lineup.touch()
+
+    def limit(self, *, down: int | None = None, up: int | None = None) -> None:
+        """Bytes/s over all torrents; 0: no limit; None: as it is."""
+        self._limiter.limit(down=down, up=up)
 
     def subscribe(self, limit: int = 1024) -> events.Subscription:
         """Events of all torrents from now on."""
@@ -213,6 +369,7 @@ class Session:
             up_rate=sum(torrent.up_rate for torrent in torrents),
             peers=sum(torrent.peers for torrent in torrents),
             half_open=self._dialer.half_open,
+            trouble=self.resume.problem,
         )
 
     # ------------------------------------------------------------------ what torrents ask (TorrentOwner)
@@ -239,29 +396,104 @@ class Session:
     def make_announcer(self, torrent: Torrent) -> Announcer:
         return Announcer(
             torrent,
-            torrent.metainfo.trackers,
+            torrent.row.trackers,
             user_trackers=torrent.options.trackers,
             infohash=torrent.infohash,
             peer_id=torrent.peer_id,
             port=self.port,
-            key=secrets.randbits(32),
+            key=self._secret(32),
             http=self._http_trackers,
             udp=self._udp_trackers,
             settings=self.settings.announce,
             rng=self.rng,
         )
 
+    def make_swarm(self, torrent: Torrent, metainfo: Metainfo, storage: Storage, picker: PiecePicker) -> Swarm:
+        """The live side of a torrent that begins to run."""
+        swarm = Swarm(
+            torrent,
+            metainfo.layout,
+            torrent.infohash,
+            torrent.peer_id,
+            self.disk.torrent(storage, metainfo.layout, metainfo.piece_hashes),
+            picker,
+            self.settings,
+            self.rng,
+            down=self._limiter.down,
+            up=self._limiter.up,
+            clock=self.now,
+            port=self.port,
+            call_later=self.call_later,
+            slots=self._slots,
+            super_seed=torrent.options.super_seed,
+        )
+        swarm.limit(down=torrent.options.down, up=torrent.options.up)
+        self._live[swarm] = None
+        return swarm
+
+    def _swarms(self) -> list[Swarm]:
+        """Those that live: few, where thousands of torrents sleep."""
+        self._live = {swarm: None for swarm in self._live if not swarm.is_closed}
+        return list(self._live)
+
+    def due(self, torrent: Torrent, when: float) -> None:
+        """Look at this torrent then, or earlier."""
+        self._timetable.ask(torrent, when)
+
+    def may_run(self, torrent: Torrent) -> bool:
+        return self._lineup.may_run(torrent, self.now())
+
+    @property
+    def may_sleep(self) -> bool:
+        """Can what a torrent lets go of be read again?"""
+        return not self._store.shared and not self.resume.problem
+
+    def rearrange(self) -> None:
+        """Who may run, or a limit, has changed."""
+        self._lineup.touch()
+        self._limiter.wake_soon()
+
+    def held(self, torrent: Torrent) -> Held | None:
+        """What a queued torrent waits for."""
+        return self._lineup.held(torrent)
+
+    def limits(self) -> tuple[float, float]:
+        """Bytes/s down and up over all torrents; 0: no limit."""
+        return self._limiter.down.rate, self._limiter.up.rate
+
+    def promised(self, device: int, torrent: Torrent) -> int:
+        """Bytes of this device that other torrents are about to fill."""
+        rooms = (
+            other.contents.room
+            for other in self.torrents.values()
+            if other is not torrent and other.state == "downloading" and other.contents is not None
+        )
+        return sum(room.missing for room in rooms if room is not None and room.device == device)
+
+    def turn(self, device: int) -> asyncio.Lock:
+        """What checks of data on one device take turns with."""
+        return self._turns.setdefault(device, asyncio.Lock())
+
+    def goal_reached(self, torrent: Torrent, action: str, words: str) -> None:
+        """A seed has done its part."""
+        log.info("= %s: %s", torrent.name, words)
+        self._tasks.spawn(self.remove(torrent) if action == "remove" else torrent.retire(words), "goal")
+
+    def wall_clock(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
     def _new_peer_id(self) -> PeerId:
-        return PeerId(PEER_ID_PREFIX + secrets.token_bytes(20 - len(PEER_ID_PREFIX)))
+        return PeerId(PEER_ID_PREFIX + self._secret(96).to_bytes(12, "big"))
 
     # ------------------------------------------------------------------ what the dialer asks
 
     def _make_peer(self, owner: PeerOwner, dialed: Address | None) -> Peer:
         return Peer(owner, self._buffer, dialed=dialed, max_message=self.settings.network.max_message)
 
-    def _find(self, infohash: InfoHash) -> Swarm | None:
+    def _find(self, infohash: InfoHash) -> Target | None:
         torrent = self.torrents.get(infohash)
-        return torrent.swarm if torrent is not None else None
+        return torrent.target() if torrent is not None else None
 
     def _room(self) -> int:
         return self.settings.network.max_connections - self._dialer.waiting - self._peer_count
@@ -269,32 +501,36 @@ class Session:
     # ------------------------------------------------------------------ time
 
     async def _heartbeat(self) -> None:
-        """One tick a second for everything below. A tick that fails is logged, and the next one comes."""
+        """One tick a second for those that are due. A tick that fails is logged, and the next one comes."""
         while True:
             await asyncio.sleep(1.0)
             now = self._loop.time()
-            parts: list[Dialer | Torrent] = [self._dialer, *self.torrents.values()]
-            for part in parts:
+            self._limiter.wake()
+            parts: list[Dialer | Torrent | Lineup | Resume] = [self._dialer, self._lineup, self.resume]
+            for part in (*parts, *self._timetable.take(now)):
                 try:
                     part.heartbeat(now)
                 except Exception:
                     log.exception("! the heartbeat of %s failed", part)
-
-    async def _limit_tick(self) -> None:
-        """Let those go on that wait for a rate limit; who comes first changes from tick to tick."""
-        first = 0
-        while True:
-            await asyncio.sleep(LIMIT_TICK)
-            swarms = [torrent.swarm for torrent in self.torrents.values()]
-            live = [swarm for swarm in swarms if swarm is not None]
-            first += 1
-            for turn in range(len(live)):
-                live[(first + turn) % len(live)].refill_all(first)
+                    if isinstance(part, Torrent):
+                        self._timetable.ask(part, now + 1.0)
 
     def __repr__(self) -> str:
         return (
             f"<Session port {self._port} [{len(self.torrents)} torrents | {'running' if self._running else 'closed'}]>"
         )
+
+
+def _store(state: str | os.PathLike[str] | StateStore | None) -> StateStore:
+    if state is None:
+        return MemoryStore()
+    if isinstance(state, str | os.PathLike):
+        return SqliteStore(Path(state) / DATABASE)
+    return state
+
+
+def _missing_folders(folders: Collection[str]) -> frozenset[str]:
+    return frozenset(folder for folder in folders if not os.path.isdir(folder))
 
 
 async def _wait_for(task: asyncio.Task[None]) -> None:

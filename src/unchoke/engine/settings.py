@@ -7,13 +7,21 @@ unit, the reason of its default and its BEP; the reference manual is generated f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from unchoke.policy.announce import AnnounceSettings
 from unchoke.policy.bandwidth import BandwidthSettings
 from unchoke.policy.choker import ChokerSettings
+from unchoke.policy.eviction import EvictionSettings
+from unchoke.policy.goals import GoalSettings
 from unchoke.policy.peerlist import PeerListSettings
 from unchoke.policy.picker import PickerSettings
 from unchoke.policy.pipeline import PipelineSettings
+from unchoke.policy.queue import QueueSettings
+from unchoke.policy.superseed import SuperSeedSettings
+
+#: See ``DiskSettings.preallocate``.
+Preallocate = Literal["off", "sparse", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +75,9 @@ class DiskSettings:
     """Memory and threads between the network and the files."""
 
     write_buffer: int = 16 * 1024 * 1024
-    """Bytes of pieces being received at one time, over all torrents. At least one piece a torrent is always allowed. A download
-    of 1 GiB peaked at 49 MiB of memory, with twice the buffer at 65, no faster."""
+    """Bytes of pieces being received at one time, over all torrents. A torrent whose pieces do not fit has a few of them
+    written block by block and read back, for which a quarter more is used (at least 1 MiB). A download of 1 GiB peaked at
+    49 MiB of memory, with twice the buffer at 65, no faster."""
 
     read_buffer: int = 16 * 1024 * 1024
     """Bytes read for peers and not yet sent, over all torrents: 64 reads of 256 KiB. Who comes later waits for one of them."""
@@ -82,6 +91,23 @@ class DiskSettings:
 
     open_files: int = 128
     """File handles kept open, over all torrents."""
+
+    preallocate: Preallocate = "sparse"
+    """How a file is made: ``sparse`` at its full size without taking room, ``full`` with all its room taken at once (no
+    fragments, and no late "disk full"; slow where the file system cannot reserve), ``off`` growing as it is written."""
+
+    incomplete_dir: str = ""
+    """Folder in which torrents live until they are complete; empty: where they will be."""
+
+    incomplete_suffix: str = ""
+    """What a file's name ends with until it is complete, like ".part"; empty: nothing."""
+
+    sync_interval: float = 30.0
+    """Seconds between two times that a download's files are brought to rest (fdatasync), and its record marked so. After a loss of
+    power what came later is hashed again."""
+
+    look_interval: float = 15.0
+    """Seconds between two looks at the disk of an active torrent: are its files still there, and is there room?"""
 
     portable_names: bool = False
     """Name files so that every operating system can hold them, not only this one."""
@@ -97,5 +123,9 @@ class Settings:
     picker: PickerSettings = field(default_factory=PickerSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     choker: ChokerSettings = field(default_factory=ChokerSettings)
+    superseed: SuperSeedSettings = field(default_factory=SuperSeedSettings)
+    eviction: EvictionSettings = field(default_factory=EvictionSettings)
     peerlist: PeerListSettings = field(default_factory=PeerListSettings)
     announce: AnnounceSettings = field(default_factory=AnnounceSettings)
+    queue: QueueSettings = field(default_factory=QueueSettings)
+    goals: GoalSettings = field(default_factory=GoalSettings)

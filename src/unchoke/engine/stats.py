@@ -1,13 +1,15 @@
-"""Snapshots: frozen pictures of what is now, for whoever draws or reports; and *why* nothing moves, in words.
+"""Snapshots: frozen pictures of what is now, for whoever draws or reports; and *why* nothing moves.
 
-Taking one is cheap (no I/O, no walk over pieces), so that a face may ask as often as it draws.
+Taking one is cheap (no I/O, no walk over pieces), so that a face may ask as often as it draws; the reasons are made from it
+(by ``diagnosis``) when somebody asks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unchoke.policy.announce import TrackerState
+from unchoke.engine.diagnosis import Facts, diagnose
+from unchoke.engine.reasons import Reason, words
 from unchoke.types import Address, InfoHash
 
 
@@ -29,43 +31,32 @@ class PeerSnapshot:
     they_interested: bool
     snubbed: bool
     requests: int
+    upload_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TorrentSnapshot:
-    """One torrent at one moment. Sizes in bytes, rates in payload bytes/s, times in seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorrentSnapshot(Facts):
+    """One torrent at one moment. Sizes in bytes, rates in payload bytes/s, times in seconds (see ``Facts`` for the rest).
 
-    ``state``: checking, downloading, seeding, stopped or error (``reason`` then says why). ``wanted`` and ``done`` count
-    the pieces of the selected files; ``checked`` is the share of a check that is done.
+    ``state``: checking, queued, downloading, seeding, stopped, no space or error (``reason`` then says why). ``wanted`` and
+    ``done`` count the pieces of the selected files; ``checked`` is the share of a check that is done. ``added_at`` and
+    ``completed_at`` are seconds since 1970, None for not yet or not known.
     """
 
     infohash: InfoHash
     name: str
-    state: str
-    reason: str
-    wanted: int
     done: int
     piece_count: int
     pieces_done: int
-    checked: float
-    down_rate: float
-    up_rate: float
     downloaded: int
-    uploaded: int
     wasted: int
     corrupt: int
-    peers: int
     seeds: int
-    known_peers: int
-    dialing: int
-    unchoked_by: int
-    interesting: int
-    verifying: bool
-    limited: bool
-    last_refusal: str
     active_time: float
     seeding_time: float
-    trackers: tuple[TrackerState, ...]
+    added_at: float | None = None
+    completed_at: float | None = None
+    forced: bool = False
 
     @property
     def progress(self) -> float:
@@ -73,45 +64,18 @@ class TorrentSnapshot:
         return self.done / self.wanted if self.wanted else 1.0
 
     @property
-    def ratio(self) -> float:
-        """Bytes given for each byte of the wanted data."""
-        return self.uploaded / self.wanted if self.wanted else 0.0
-
-    @property
     def eta(self) -> float | None:
         """Seconds until done at the present rate, if there is one."""
         return (self.wanted - self.done) / self.down_rate if self.down_rate >= 1 and self.done < self.wanted else None
 
-    def why(self) -> str:
-        """Why nothing comes, in words; empty when data comes, or none is wanted."""
-        if self.state in ("error", "stopped"):
-            return self.reason
-        if self.state != "downloading" or self.down_rate >= 1:
-            return ""
-        if self.verifying:
-            return "waiting for the disk"
-        if self.limited:
-            return "held by the download limit"
-        if not self.peers:
-            return self._why_no_peers()
-        if not self.interesting:
-            return f"{_count(self.peers, 'peer')}, none has what we lack"
-        if not self.unchoked_by:
-            return f"{_count(self.peers, 'peer')}, all choke us"
-        return f"asked {_count(self.unchoked_by, 'peer')}, waiting for data"
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """What holds it, the outermost cause first; made when asked for. Empty when nothing does."""
+        return diagnose(self)
 
-    def _why_no_peers(self) -> str:
-        if self.dialing:
-            return f"no peers yet: dialling {self.dialing}"
-        parts = []
-        if self.known_peers:
-            parts.append(
-                f"none of {self.known_peers} known answers" + (f" ({self.last_refusal})" if self.last_refusal else "")
-            )
-        parts += [f"tracker {tracker.url} {tracker.summary}" for tracker in self.trackers[:3]]
-        if not self.trackers and not self.known_peers:
-            parts.append("no tracker and no address to ask; give one with --peer or --tracker")
-        return "no peers yet: " + "; ".join(parts)
+    def why(self) -> str:
+        """What holds it, in words; empty when nothing does."""
+        return "; ".join(words(reason) for reason in self.reasons if reason.holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +88,4 @@ class SessionSnapshot:
     up_rate: float
     peers: int
     half_open: int
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    trouble: str = ""  # why no records can be kept; empty: they are

@@ -1,29 +1,34 @@
-"""Swarm: the live peers of one torrent: who asks whom for what, and who is served.
+"""Swarm: the live peers of one torrent: who comes and goes, and what holds for all of them.
 
-It owns no choice: ``choker`` says who is served, ``peerlist`` whom to dial; what is taken in, and from whom, is the business
-of ``intake``. It carries their decisions out, in synchronous calls from its peers (``PeerOwner``) and from one heartbeat a
-second.
+It owns no choice and little of the work: ``admission`` says who may join, ``hearing`` notes what peers say, ``intake`` takes what
+they give, ``giving`` gives what they ask, ``peerlist`` says whom to dial. It carries calls between them, in synchronous calls
+from its peers (``PeerOwner``) and from one heartbeat a second.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from unchoke.bitfield import Bitfield
 from unchoke.engine import events
+from unchoke.engine.admission import Admission
 from unchoke.engine.disk import TorrentDisk
-from unchoke.engine.download import MOST_ALLOWED_FAST, Download
+from unchoke.engine.download import Download
+from unchoke.engine.giving import Giving
+from unchoke.engine.hearing import Hearing
 from unchoke.engine.intake import Intake
+from unchoke.engine.limiter import Lane
 from unchoke.engine.peer import Peer
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import PeerSnapshot
 from unchoke.engine.upload import MOST_REQUESTS, Upload
-from unchoke.errors import ProtocolError, StorageError
+from unchoke.errors import StorageError
 from unchoke.layout import TorrentLayout
-from unchoke.policy.bandwidth import TokenBucket
-from unchoke.policy.choker import Candidate, Choker
+from unchoke.policy.bandwidth import Limit, TokenBucket, is_local
+from unchoke.policy.choker import Choker, SlotPool
+from unchoke.policy.eviction import Occupant
 from unchoke.policy.peerlist import PeerList, Source
 from unchoke.policy.picker import PiecePicker
 from unchoke.protocol import extended, handshake
@@ -33,19 +38,14 @@ from unchoke.types import Address, InfoHash, PeerId
 from unchoke.version import USER_AGENT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a ``have`` may wait for company: one write for several, for peers that are otherwise silent.
-HAVE_DELAY = 0.05
-#: Messages telling nothing new that a peer is forgiven at once, and how many of them are forgotten each second: a correct
-#: client sends a few, yet in a conversation of days its chokes alone are thousands.
-MOST_REDUNDANT = 1000
-#: Bytes of an extended handshake that count as one such message: ours has 100, and reading 64 KiB of nested lists takes 3 ms.
-HELLO_SIZE = 256
-REDUNDANT_FORGIVEN = 5
+#: Seconds between two times that a full swarm gives up a peer of no use for one that it may dial.
+TURN_OVER = 10.0
 
 
 class SwarmOwner(Protocol):
@@ -65,7 +65,10 @@ class SwarmOwner(Protocol):
 
 
 class Swarm:
-    """``down`` and ``up`` are the session's limits; ``clock`` its loop's time."""
+    """``down`` and ``up`` are the session's limits, ``slots`` what all torrents share; ``clock`` is the loop's time.
+
+    ``super_seed``: show each peer one piece at a time (BEP 16); only if we have everything.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class Swarm:
         clock: Callable[[], float],
         port: Callable[[], int],
         call_later: Callable[[float, Callable[[], None]], object],
+        slots: SlotPool | None = None,
+        super_seed: bool = False,
     ) -> None:
         self.owner = owner
         self.layout = layout
@@ -93,62 +98,73 @@ class Swarm:
         self.settings = settings
         self.peers: dict[Peer, None] = {}  # in the order of joining
         self.peerlist = PeerList(rng, settings.peerlist)
-        self.choker = Choker(rng, settings.choker)
         self.have = Bitfield()
         self.have.bits = picker.have  # one bitfield, two views
-        self.up_rate = Rate(clock())
         self.dialing = 0  # dials under way
         self.last_refusal = ""  # why the last dial or conversation failed
-        self.intake = Intake(self, layout, disk, picker, down=down, clock=clock, call_later=call_later)
-        self._up = up
+        burst, now = settings.bandwidth.burst, clock()
+        self.own_down, self.own_up = TokenBucket(burst=burst, now=now), TokenBucket(burst=burst, now=now)
+        # What waits for a limit, and its turns: down and up.
+        self.lanes = (
+            Lane(self.own_down, down, self._askable, self._ask_more),
+            Lane(self.own_up, up, self._servable, self._serve_more),
+        )
+        self.down, self.up = self.lanes[0].limit, self.lanes[1].limit
+        self.intake = Intake(self, layout, disk, picker, down=self.down, clock=clock, call_later=call_later)
+        self.giving = Giving(
+            self,
+            picker,
+            settings,
+            rng,
+            piece_length=layout.piece_length,
+            clock=clock,
+            call_later=call_later,
+            slots=slots,
+            super_seed=super_seed,
+        )
+        self.hearing = Hearing(self, layout, picker, clock)
+        self.admission = Admission(self, settings, clock)
         self._clock = clock
         self._port = port
-        self._call_later = call_later
-        self._haves_wait = False
-        self._rechoke_at = 0.0
-        self._forget_at = 0.0
+        self._forget_at = self._turn_over_at = 0.0
         self._interest_stale = False
+        self._upload_only = self._wants_nothing
         self._closed = False
+
+    def limit(
+        self,
+        *,
+        down: int | None = None,
+        up: int | None = None,
+        slots: int | None = None,
+        connections: int | None = None,
+    ) -> None:
+        """Change what holds for this torrent alone: bytes/s (0: no limit), peers served at a time, conversations. None: as it is.
+
+        A rate holds at once; surplus peers are choked in the next round, and surplus conversations end by themselves.
+        """
+        if down is not None:
+            self.own_down.rate = down
+        if up is not None:
+            self.own_up.rate = up
+        if slots is not None:
+            self.giving.most = slots
+        if connections is not None:
+            self.admission.most = connections
 
     # ------------------------------------------------------------------ peers come and go
 
     def refusal(self, peer: Peer, peer_id: PeerId) -> str | None:
-        """Why this peer may not join, or None."""
-        if self._closed:
-            return "the torrent is stopped"
-        if peer_id == self.peer_id:
-            if peer.dialed is not None:
-                self.peerlist.exclude(peer.dialed)
-            return "it is ourselves"
-        if self.peerlist.is_banned(peer.address.host):
-            return "banned: " + self.peerlist.banned[peer.address.host]
-        if len(self.peers) >= self.settings.network.max_connections_per_torrent:
-            return "enough peers"
-        if peer.incoming and self._from_host(peer.address.host) >= self.settings.network.max_connections_per_host:
-            return "enough peers from this address"
-        return self._duplicate(peer, peer_id)
-
-    def _from_host(self, host: str) -> int:
-        return sum(peer.incoming and peer.address.host == host for peer in self.peers)
-
-    def _duplicate(self, peer: Peer, peer_id: PeerId) -> str | None:
-        """Two conversations with one peer: both sides must keep the same one, so the one the greater peer id dialled stays."""
-        for other in self.peers:
-            if other.peer_id == peer_id:
-                keep_incoming = peer_id > self.peer_id
-                if other.incoming != peer.incoming and peer.incoming == keep_incoming:
-                    other.close("the same peer connected a second time")
-                    return None
-                if other.listen_address is None and other.address.host == peer.address.host:
-                    other.listen_address = peer.dialed
-                return "connected already"
-        return None
+        """Why this peer may not join, or None. (Part of the dialer's Target.)"""
+        return self.admission.refusal(peer, peer_id)
 
     def add(self, peer: Peer) -> None:
         """A peer that shook hands joins: it is told what we have, and its messages are read from here on."""
         now = self._clock()
+        exempt = not self.settings.bandwidth.limit_lan and is_local(peer.address.host)
+        peer.down = Limit() if exempt else self.down
         peer.download = Download(self.layout.piece_count, self.settings.pipeline, now)
-        peer.upload = Upload(peer, self, self.disk, self.layout, self._up, now)
+        peer.upload = Upload(peer, self.giving, self.disk, self.layout, Limit() if exempt else self.up, now)
         self.picker.add_peer(peer.download.pieces.bits)
         self.peers[peer] = None
         self.owner.peers_changed(1)
@@ -157,23 +173,26 @@ class Swarm:
             self.peerlist.connected(peer.dialed, Source(0), now)
             self.peerlist.succeeded(peer.dialed)
         peer.hand_over(self, self.layout)
-        wire = peer.wire
-        if wire.our_handshake is None:
-            wire.send_handshake(handshake.Handshake(self.infohash, self.peer_id))
-        wire.send_pieces(self.have)
-        if wire.extended:
+        if peer.wire.our_handshake is None:
+            peer.wire.send_handshake(handshake.Handshake(self.infohash, self.peer_id))
+        self.giving.joined(peer, now)
+        self._send_hello(peer)
+        peer.flush()
+        log.debug("= %s joined %s", peer, self)
+        self.owner.publish(events.PeerConnected(self.infohash, peer.address, peer.incoming))
+        peer.resume()
+
+    def _send_hello(self, peer: Peer) -> None:
+        """Our extended handshake (BEP 10)."""
+        if peer.wire.extended:
             hello = extended.ExtendedHandshake(
                 client=USER_AGENT,
                 port=self._port() or None,
                 reqq=MOST_REQUESTS,
                 yourip=_plain(peer.address.host),
-                upload_only=self.picker.is_done,
+                upload_only=self._upload_only,
             )
-            wire.send_extended(extended.HANDSHAKE, hello.encode())
-        peer.flush()
-        log.debug("= %s joined %s", peer, self)
-        self.owner.publish(events.PeerConnected(self.infohash, peer.address, peer.incoming))
-        peer.resume()
+            peer.wire.send_extended(extended.HANDSHAKE, hello.encode())
 
     def peer_connected(self, peer: Peer) -> None:
         """Part of PeerOwner; a swarm gets its peers connected."""
@@ -189,15 +208,15 @@ class Swarm:
         now = self._clock()
         self.intake.stop_asking(peer, now)
         self.picker.remove_peer(peer.download.bits)
-        self.intake.smartban.forget(peer)
         peer.upload.close()
         self.intake.drop_untouched()
         if fault:
             self.last_refusal = reason
+            if peer.incoming:
+                self.peerlist.offended(peer.address.host, now)
         if peer.listen_address is not None:
             (self.peerlist.failed if fault else self.peerlist.left)(peer.listen_address, reason, now)
-        if peer.wire.they_interested and not self._closed:
-            self._fill_slots(now)
+        self.giving.gone(peer, now)
         self.owner.publish(events.PeerDisconnected(self.infohash, peer.address, reason))
         if not self._closed and not self.picker.is_done and not self.peers:
             self.owner.peers_needed()
@@ -211,6 +230,19 @@ class Swarm:
         if any(peer.listen_address == address for peer in self.peers):  # it had dialled us: no need to try again
             self.peerlist.connected(address, Source(0), now)
 
+    def occupants(self) -> Iterator[Occupant]:
+        """Its peers, for a choice of whose place is given away over all torrents."""
+        return self.admission.occupants()
+
+    def close_if_useless(self, peer: Peer) -> None:
+        """Two that download nothing have nothing to say to each other (BEP 21 counts partial seeds in)."""
+        if self._closed or not self.picker.is_done:
+            return
+        if peer.download.has_all:
+            peer.close("both have everything")
+        elif peer.upload_only and self._wants_nothing:
+            peer.close("neither of us downloads")
+
     # ------------------------------------------------------------------ what peers give
 
     def peer_sent(self, peer: Peer, blocks: m.Blocks) -> None:
@@ -222,8 +254,12 @@ class Swarm:
     def is_closed(self) -> bool:
         return self._closed
 
+    def count_redundant(self, peer: Peer) -> None:
+        peer.count_redundant()
+
     def piece_good(self, piece: int) -> None:
-        self._tell_have(piece)
+        self._interest_stale = True
+        self.giving.tell_have(piece)
         self.owner.publish(events.PieceCompleted(self.infohash, piece))
         self.owner.piece_completed(piece)
         if self.picker.is_done:
@@ -236,146 +272,49 @@ class Swarm:
     def storage_failed(self, error: StorageError) -> None:
         self.owner.storage_failed(error)
 
-    def ban(self, peer: Peer, reason: str) -> None:
-        self.peerlist.ban(peer.address.host, reason)
-        self.owner.publish(events.PeerBanned(self.infohash, peer.address, reason))
+    def ban(self, address: Address, reason: str) -> None:
+        self.peerlist.ban(address.host, reason)
+        self.owner.publish(events.PeerBanned(self.infohash, address, reason))
         for other in list(self.peers):  # whoever lies has more than one port
-            if other.address.host == peer.address.host:
+            if other.address.host == address.host:
                 other.close(f"banned: {reason}", fault=True)
 
     def _completed(self) -> None:
         self.owner.download_completed()
+        self._tell_upload_only()
         for peer in list(self.peers):
-            if peer.download.has_all:
-                peer.close("both have everything")
-            else:
+            self.close_if_useless(peer)
+            if not peer.is_closed:
                 peer.wire.send_interested(False)
                 peer.flush()
-
-    def _tell_have(self, piece: int) -> None:
-        """Tell those that lack it. Busy peers get it with their next write, silent ones within HAVE_DELAY."""
-        self._interest_stale = True
-        for peer in self.peers:
-            if not peer.download.has_all and not peer.download.pieces[piece]:
-                peer.wire.send_have(piece)
-        if not self._haves_wait:
-            self._haves_wait = True
-            self._call_later(HAVE_DELAY, self._flush_haves)
-
-    def _flush_haves(self) -> None:
-        self._haves_wait = False
-        for peer in list(self.peers):
-            peer.flush()
 
     # ------------------------------------------------------------------ what peers ask and say
 
     def peer_asked(self, peer: Peer, requests: m.Requests) -> None:
-        peer.upload.asked(requests)
+        peer.upload.asked(requests, self._clock())
 
     def peer_said(self, peer: Peer, message: m.Message) -> None:
-        now = self._clock()
-        match message:
-            case m.Have(piece):
-                self._heard_have(peer, piece)
-            case m.HaveBitfield(pieces):
-                self._heard_pieces(peer, pieces)
-            case m.HaveAll():
-                self._heard_pieces(peer, Bitfield(self.layout.piece_count, filled=True))
-            case m.HaveNone():
-                pass
-            case m.Choke():
-                self.intake.choked(peer, now)
-            case m.Unchoke():
-                peer.download.rejects = 0
-                peer.download.paused_until = 0.0
-                self.count_redundant(peer)
-            case m.Interested():
-                if peer.wire.we_choke:
-                    self._fill_slots(now)
-                self.count_redundant(peer)
-            case m.NotInterested():
-                if not peer.wire.we_choke:
-                    self._fill_slots(now)
-                self.count_redundant(peer)
-            case m.Cancel(block):
-                if not peer.upload.cancelled(block):
-                    self.count_redundant(peer)
-            case m.Reject(block):
-                self.intake.rejected(peer, block, now)
-            case m.AllowedFast(piece):
-                if len(peer.download.allowed_fast) < MOST_ALLOWED_FAST:
-                    peer.download.allowed_fast.add(piece)
-                self.count_redundant(peer)
-            case m.Extended(extension, payload):
-                if extension == extended.HANDSHAKE:
-                    self._heard_hello(peer, payload)
-                else:
-                    self.count_redundant(peer)
-            case m.Suggest() | m.Port():
-                self.count_redundant(peer)
+        self.hearing.said(peer, message)
 
-    def count_redundant(self, peer: Peer, weight: int = 1) -> None:
-        peer.redundant += weight
-        if peer.redundant > MOST_REDUNDANT:
-            peer.close("floods us with messages that say nothing", fault=True)
+    @property
+    def _wants_nothing(self) -> bool:
+        """What we say of ourselves (BEP 21). While super-seeding we pass for somebody who has nothing."""
+        return self.picker.is_done and self.giving.super_seed is None
 
-    def _heard_have(self, peer: Peer, piece: int) -> None:
-        download = peer.download
-        if download.has_all or download.pieces[piece]:
-            self.count_redundant(peer)
-            return
-        download.pieces[piece] = 1
-        self.picker.add_have(piece)
-        if not peer.wire.we_interested and self.picker.wants_piece(piece):
-            peer.wire.send_interested(True)
-        if download.pieces.all():
-            self._is_seed(peer)
-
-    def _heard_pieces(self, peer: Peer, pieces: Bitfield) -> None:
-        """``bitfield`` or ``have all``: at first, and from some clients again in place of many ``have``."""
-        download = peer.download
-        if download.has_all or not pieces.has_any_missing_from(download.pieces):
-            self.count_redundant(peer)
-            return
-        self.picker.remove_peer(download.pieces.bits)
-        download.pieces.bits |= pieces.bits
-        self.picker.add_peer(download.pieces.bits)
-        if download.pieces.all():
-            self._is_seed(peer)
-        if not peer.is_closed:
-            peer.wire.send_interested(self.picker.wants(download.bits))
-
-    def _is_seed(self, peer: Peer) -> None:
-        """From counted bits to one integer; and two seeds have nothing to say to each other."""
-        self.picker.remove_peer(peer.download.pieces.bits)
-        peer.download.has_all = True
-        if peer.listen_address is not None:
-            self.peerlist.is_seed(peer.listen_address)
-        self.picker.add_peer(None)
-        if self.picker.is_done and not self._closed:
-            peer.close("both have everything")
-
-    def _heard_hello(self, peer: Peer, payload: bytes) -> None:
-        try:
-            hello = extended.decode_extended_handshake(payload)
-        except ProtocolError as error:
-            peer.close(f"broke the protocol: {error}", fault=True)
-            return
-        peer.download.pipeline.reqq = hello.reqq
-        peer.client = hello.client or peer.client
-        if (
-            peer.incoming and hello.port and peer.listen_address is None
-        ):  # said once; strangers change their minds for fun
-            peer.listen_address = Address(peer.address.host, hello.port)
-            self.peerlist.connected(peer.listen_address, Source.INCOMING, self._clock())
-        self.count_redundant(peer, 1 + len(payload) // HELLO_SIZE)
+    def _tell_upload_only(self) -> None:
+        """Said again when it changes: the last piece came, other files were chosen, super-seeding ended."""
+        if self._upload_only is not self._wants_nothing:
+            self._upload_only = self._wants_nothing
+            for peer in list(self.peers):
+                self._send_hello(peer)
+                peer.flush()
 
     # ------------------------------------------------------------------ the end of a wake-up
 
     def peer_rests(self, peer: Peer) -> None:
         now = self._clock()
         self.intake.refill(peer, now)
-        peer.upload.sent()
+        peer.upload.sent(now)
         if peer.upload.queue:
             peer.upload.serve(now)
         peer.flush()
@@ -391,6 +330,22 @@ class Swarm:
                 peer.upload.serve(now)
             peer.flush()
 
+    # ------------------------------------------------------------------ turns at a limit
+
+    def _askable(self) -> list[Peer]:
+        return [peer for peer in self.peers if peer.wire.we_interested]
+
+    def _ask_more(self, peer: Peer, now: float) -> None:
+        self.intake.refill(peer, now)
+        peer.flush()
+
+    def _servable(self) -> list[Peer]:
+        return [peer for peer in self.peers if peer.upload.is_waiting]
+
+    def _serve_more(self, peer: Peer, now: float) -> None:
+        peer.upload.serve(now)
+        peer.flush()
+
     # ------------------------------------------------------------------ the heartbeat
 
     def heartbeat(self, now: float) -> None:
@@ -404,14 +359,11 @@ class Swarm:
             peer.heartbeat(now, idle_timeout)
             if peer.is_closed:
                 continue
-            if peer.redundant > MOST_REDUNDANT:
-                self.count_redundant(peer)
-                continue
             if peer.upload.is_stuck(now):
-                peer.close("takes nothing of what it asked for")
+                peer.close("takes hardly anything of what it asked for")
                 continue
             download = peer.download
-            peer.redundant = max(0, peer.redundant - REDUNDANT_FORGIVEN)
+            peer.note_traffic(download.pipeline.rate.total + peer.upload.rate.total, now)
             if forget:
                 download.forget(now)
             download.pipeline.adjust(now)
@@ -423,53 +375,31 @@ class Swarm:
                 peer.wire.send_interested(self.picker.wants(download.bits))
             self.peer_rests(peer)
         self.intake.drop_untouched()
-        if now >= self._rechoke_at:
-            self._rechoke_at = now + self.settings.choker.interval
-            chosen = self.choker.rechoke(self._candidates(now), seeding=self.picker.is_done, now=now)
-            self._apply(chosen, now)
-
-    def _candidates(self, now: float) -> list[Candidate]:
-        return [
-            Candidate(
-                key=peer,
-                interested=peer.wire.they_interested,
-                unchoked=not peer.wire.we_choke,
-                gives=peer.download.pipeline.rate.rate(now),
-                takes=peer.upload.rate.rate(now),
-                unchoked_since=peer.upload.unchoked_since,
-                connected_at=peer.connected_at,
-                snubbed=peer.download.pipeline.snubbed,
-            )
-            for peer in self.peers
-        ]
-
-    def _fill_slots(self, now: float) -> None:
-        self._apply(self.choker.fill(self._candidates(now)), now)
-
-    def _apply(self, chosen: Iterable[object], now: float) -> None:
-        chosen = set(chosen)
-        for peer in list(self.peers):
-            if peer in chosen and peer.wire.we_choke:
-                peer.wire.send_unchoke()
-                peer.upload.unchoked_since = now
-            elif peer not in chosen and not peer.wire.we_choke:
-                peer.upload.choke()
-            else:
-                continue
-            peer.flush()
-
-    # ------------------------------------------------------------------ what uploads ask (UploadOwner)
-
-    def has_piece(self, piece: int) -> bool:
-        return bool(self.picker.have[piece])
-
-    def uploaded(self, length: int) -> None:
-        self.up_rate.add(length, self._clock())
-
-    def read_failed(self, error: StorageError) -> None:
-        self.owner.storage_failed(error)
+        self._tell_upload_only()
+        self.giving.heartbeat(now)
+        if now >= self._turn_over_at:
+            self._turn_over_at = now + TURN_OVER
+            self.admission.turn_over(now)
 
     # ------------------------------------------------------------------ seen from outside
+
+    @property
+    def choker(self) -> Choker:
+        return self.giving.choker
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is here, and nobody is being dialled."""
+        return not self.peers and not self.dialing
+
+    @property
+    def up_rate(self) -> Rate:
+        """Payload bytes given."""
+        return self.giving.rate
+
+    def held_by(self, now: float) -> tuple[str, str]:
+        """Which limit holds data back just now, down and up: "torrent", "session" or ""."""
+        return _spent(self.down, now), _spent(self.up, now)
 
     def peer_snapshots(self) -> tuple[PeerSnapshot, ...]:
         now = self._clock()
@@ -490,6 +420,7 @@ class Swarm:
                 they_interested=peer.wire.they_interested,
                 snubbed=peer.download.pipeline.snubbed,
                 requests=len(peer.download.outstanding),
+                upload_only=peer.upload_only,
             )
             for peer in self.peers
         )
@@ -514,3 +445,8 @@ class Swarm:
 def _plain(host: str) -> str | None:
     """The address without a scope, for ``yourip``."""
     return host.partition("%")[0] or None
+
+
+def _spent(limit: Limit, now: float) -> str:
+    own, session = limit.buckets
+    return "session" if session.is_spent(now) else "torrent" if own.is_spent(now) else ""

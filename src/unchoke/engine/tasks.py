@@ -9,11 +9,49 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Executor(Protocol):
+    """Runs jobs on other threads (or, in a simulator, at once). A ``concurrent.futures.Executor`` is one."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    def shutdown(self, wait: bool = True) -> None: ...
+
+
+class Inline:
+    """An executor that runs its jobs at once, where they are handed over: for what never waits, and for simulators."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whoever looks at the future gets it
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Nothing to do."""
+
+
+async def on_thread(executor: Executor | None, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking call on ``executor`` (None: the loop's threads). A caller that is cancelled waits: the thread goes on
+    behind its back otherwise."""
+    return await finish(_run(executor, partial(call, *args, **kwargs)))
+
+
+async def _run(executor: Executor | None, call: Callable[[], T]) -> T:
+    if executor is not None:
+        return await asyncio.wrap_future(executor.submit(call))
+    return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 async def finish(work: Coroutine[Any, Any, T], hurry: Callable[[], None] | None = None) -> T:
@@ -45,7 +83,7 @@ class Tasks:
     def __init__(self, owner: str, failed: Callable[[BaseException], None] | None = None) -> None:
         self.owner = owner
         self._failed = failed
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], None] = {}  # in their order, so that ends come in the same one each time
         self._closed = False
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -54,12 +92,12 @@ class Tasks:
             work.close()
             raise RuntimeError(f"{self.owner} is closed")
         task = asyncio.get_running_loop().create_task(work, name=f"{self.owner}: {name}")
-        self._running.add(task)
+        self._running[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if task.cancelled():
             return
         error = task.exception()

@@ -3,7 +3,8 @@
 Every request is answered exactly once with the fast extension (BEP 6): by the piece, or by a reject. Adjacent requests are
 read together into one pooled buffer, in place when the page cache has it, else with one hop to a thread; header and
 payload go out as vectors, unjoined. A slow peer holds at most one such batch: the next is read when the transport has
-sent the last.
+sent the last, and it is about as much as the peer takes in a second, so that a choke holds soon and no long row of old data
+stands before the next one's turn.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 from unchoke.engine.disk import READ_SIZE, TorrentDisk
 from unchoke.errors import StorageError
 from unchoke.layout import TorrentLayout
-from unchoke.policy.bandwidth import TokenBucket
+from unchoke.policy.bandwidth import Limit
 from unchoke.rates import Rate
-from unchoke.types import Block
+from unchoke.types import BLOCK_SIZE, Block
 
 if TYPE_CHECKING:
     from unchoke.engine.peer import Peer
@@ -26,14 +27,22 @@ log = logging.getLogger(__name__)
 
 #: Requests one peer may have waiting; we say so in the extended handshake (libtorrent: 2,000, Transmission: 512).
 MOST_REQUESTS = 2000
-#: Seconds a peer may take nothing of what it asked for. Its buffer is memory that others wait for.
+#: Seconds, and bytes that a peer must take in them of what is there for it. Half a KiB a second is less than a telephone line,
+#: and more than a sip to stay alive. It is asked only while others wait for the memory: it may be our line that is slow.
 STUCK = 30.0
+LEAST_TAKEN = BLOCK_SIZE
+#: Bytes read ahead for a peer that we know nothing of; then as many as it takes in about a second.
+FIRST_AHEAD = 2 * BLOCK_SIZE
+#: Seconds after a choke in which requests may still be on their way to us; those that come later were sent in spite of it.
+CHOKE_CROSSING = 10.0
 
 
 class UploadOwner(Protocol):
     """What an upload asks of its swarm."""
 
-    def has_piece(self, piece: int) -> bool: ...
+    def may_serve(self, peer: Peer, piece: int) -> bool: ...
+
+    def now(self) -> float: ...
 
     def uploaded(self, length: int) -> None: ...
 
@@ -41,22 +50,33 @@ class UploadOwner(Protocol):
 
 
 class Upload:
-    """One peer's. ``bucket``: the session's upload limit."""
+    """One peer's. ``limit``: what holds for it.
+
+    ``gives``: bytes/s that the peer gave us over the last two of the choker's rounds (BEP 3: 20 seconds).
+    """
 
     __slots__ = (
+        "_ahead",
         "_batch",
-        "_bucket",
+        "_choked_at",
         "_disk",
+        "_got",
+        "_last_gave",
         "_layout",
+        "_limit",
         "_owner",
         "_peer",
         "_reading",
         "_sending",
+        "_sending_since",
+        "_settled_at",
         "_stuck_at",
         "_stuck_since",
-        "optimistic",
+        "gives",
         "queue",
         "rate",
+        "refused",
+        "taken_before",
         "unchoked_since",
     )
 
@@ -66,45 +86,63 @@ class Upload:
         owner: UploadOwner,
         disk: TorrentDisk,
         layout: TorrentLayout,
-        bucket: TokenBucket,
+        limit: Limit,
         now: float,
     ) -> None:
         self._peer = peer
         self._owner = owner
         self._disk = disk
         self._layout = layout
-        self._bucket = bucket
+        self._limit = limit
         self.queue: deque[Block] = deque()
         self.rate = Rate(now)
         self.unchoked_since = 0.0
+        self.taken_before = 0  # bytes it had when its present turn began
         self._reading = False
         self._batch: list[Block] = []  # being read by a thread
         self._sending: list[bytearray] = []  # buffers the transport still points into
-        self._stuck_at = 0  # unsent bytes when last looked, and since when
-        self._stuck_since = now
+        self._sending_since = now
+        self._ahead = FIRST_AHEAD
+        self._stuck_at = 0  # bytes taken when its present STUCK seconds began, and when that was
+        self._stuck_since: float | None = None
+        self._choked_at = -CHOKE_CROSSING
+        self.gives = self._last_gave = 0.0
+        self.refused = False  # it owes us, and choked us when we wanted something of it
+        self._got = 0
+        self._settled_at = now
 
-    def asked(self, requests: list[Block]) -> None:
+    def asked(self, requests: list[Block], now: float) -> None:
         """Requests came. What cannot be served is rejected at once. (Bounds were checked by the wire.)"""
         wire = self._peer.wire
+        in_vain = 0
         for block in requests:
-            if wire.we_choke or len(self.queue) >= MOST_REQUESTS or not self._owner.has_piece(block.piece):
-                wire.send_reject(block)
-            else:
+            if not wire.we_choke and len(self.queue) < MOST_REQUESTS and self._owner.may_serve(self._peer, block.piece):
                 self.queue.append(block)
+                continue
+            wire.send_reject(block)
+            in_vain += not wire.we_choke or now - self._choked_at > CHOKE_CROSSING
+        if in_vain:
+            self._peer.count_redundant(in_vain)
 
-    def cancelled(self, block: Block) -> bool:
-        """The peer withdrew a request; if it still waits it is rejected, as BEP 6 wants. False if it did not wait."""
+    def cancelled(self, block: Block) -> None:
+        """The peer withdrew a request; if it still waits it is rejected, as BEP 6 wants."""
         try:
             self.queue.remove(block)
         except ValueError:
-            return False  # on its way already, or never asked
+            return  # on its way already, or never asked
         self._peer.wire.send_reject(block)
-        return True
 
-    def choke(self) -> None:
+    def unchoke(self, now: float) -> None:
+        """Its turn begins."""
+        self._peer.wire.send_unchoke()
+        self.unchoked_since = now
+        self.taken_before = self.rate.total
+
+    def choke(self, now: float) -> None:
         """Choke the peer, and reject what waits."""
         wire = self._peer.wire
         wire.send_choke()
+        self.unchoked_since = self._choked_at = now
         waiting, self.queue = self.queue, deque()
         for block in waiting:
             wire.send_reject(block)
@@ -113,15 +151,15 @@ class Upload:
         """Send what may be sent now. Called at the end of each wake-up, when the transport has drained, and when the limit allows."""
         peer = self._peer
         while self.queue and not self._reading and not self._sending:
-            limit = self._bucket.available(now)
+            limit = self._limit.available(now)
             if limit <= 0:
                 return
             if not self._disk.may_read(peer.rest):
                 return
-            batch = self._next_batch(min(limit, READ_SIZE))
+            batch = self._next_batch(min(limit, self._ahead))
             start = batch[0].piece * self._layout.piece_length + batch[0].begin
             length = batch[-1].begin + batch[-1].length - batch[0].begin
-            self._bucket.take(length)
+            self._limit.take(length)
             self.rate.add(length, now)
             found = self._disk.try_read(start, length)
             if found is None:
@@ -129,9 +167,9 @@ class Upload:
                 self._batch = batch
                 self._disk.read(start, length, self._read)
                 return
-            self._send(batch, *found)
+            self._send(batch, *found, now)
             peer.flush()
-            self.sent()
+            self.sent(now)
 
     def _next_batch(self, most: float) -> list[Block]:
         """The first request, and those that follow it without a gap, up to ``most`` bytes in all."""
@@ -147,13 +185,13 @@ class Upload:
             batch.append(queue.popleft())
         return batch
 
-    def _send(self, batch: list[Block], buffer: bytearray, view: memoryview) -> None:
+    def _send(self, batch: list[Block], buffer: bytearray, view: memoryview, now: float) -> None:
         wire = self._peer.wire
         base = batch[0].begin
         for piece, begin, length in batch:
             wire.send_block(piece, begin, view[begin - base : begin - base + length])
         self._sending.append(buffer)
-        self._stuck_at = 0
+        self._sending_since = now
         self._owner.uploaded(len(view))
 
     def _read(self, buffer: bytearray, view: memoryview, error: StorageError | None) -> None:
@@ -169,25 +207,47 @@ class Upload:
             self._peer.flush()
             self._owner.read_failed(error)
             return
-        self._send(batch, buffer, view)
+        now = self._owner.now()
+        self._send(batch, buffer, view, now)
         self._peer.flush()
-        self.sent()
+        self.sent(now)
         if not self._sending:
             self._peer.rest()
 
-    def sent(self) -> None:
-        """If the transport holds nothing any more, the buffers are free."""
+    def sent(self, now: float) -> None:
+        """If the transport holds nothing any more, the buffers are free, and the next batch is fitted to the time it took."""
         if self._sending and not self._peer.unsent:
+            took = now - self._sending_since
+            if took < 0.5:
+                self._ahead = min(2 * self._ahead, READ_SIZE)
+            elif took > 1.0:
+                self._ahead = max(self._ahead // 2, BLOCK_SIZE)
             for buffer in self._sending:
                 self._disk.free(buffer)
             self._sending.clear()
 
     def is_stuck(self, now: float) -> bool:
-        """The peer has taken nothing of what we send for STUCK seconds. Asked once a second."""
+        """It takes nothing, or next to nothing while others wait for the memory, for STUCK seconds. Asked once a second."""
         unsent = self._peer.unsent if self._sending else 0
-        if unsent != self._stuck_at:
-            self._stuck_at, self._stuck_since = unsent, now
-        return unsent > 0 and now - self._stuck_since > STUCK
+        if not unsent:
+            self._stuck_since = None
+            return False
+        taken = self.rate.total - unsent
+        least = LEAST_TAKEN if self._disk.reads_wait else 1
+        if self._stuck_since is None or taken - self._stuck_at >= least:
+            self._stuck_at, self._stuck_since = taken, now
+        return now - self._stuck_since > STUCK
+
+    def settle(self, got: int, credit: int, now: float) -> None:
+        """A round of the choker's: ``got`` are all bytes that the peer ever gave us, ``credit`` what it may owe."""
+        wire = self._peer.wire
+        if got > self._got:
+            self.refused = False
+        elif self.rate.total - got > credit and wire.we_interested and wire.they_choke:
+            self.refused = True
+        gave = (got - self._got) / max(now - self._settled_at, 1.0)
+        self.gives = (gave + self._last_gave) / 2
+        self._got, self._last_gave, self._settled_at = got, gave, now
 
     @property
     def is_waiting(self) -> bool:

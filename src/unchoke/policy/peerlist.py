@@ -12,6 +12,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
+from math import inf
 from typing import TYPE_CHECKING
 
 from unchoke.types import Address
@@ -48,6 +49,10 @@ class PeerListSettings:
     user_retry: float = 5.0
     """Seconds between tries of an address the user gave: it is wanted."""
 
+    most_offenders: int = 1000
+    """Addresses remembered for breaking the protocol (all ports of each): who comes in names no port to back off from. The one
+    that was heard of longest ago is forgotten first."""
+
     most_failures: int = 10
     """Failures in a row until an address is forgotten (unless the user gave it)."""
 
@@ -69,13 +74,17 @@ class KnownPeer:
 class PeerList:
     """One torrent's."""
 
-    __slots__ = ("_due", "_excluded", "_peers", "_rng", "banned", "settings")
+    __slots__ = ("_due", "_excluded", "_offenders", "_peers", "_resting", "_rng", "banned", "settings")
 
     def __init__(self, rng: Random, settings: PeerListSettings | None = None) -> None:
         self.settings = settings or PeerListSettings()
         self._rng = rng
         self._peers: dict[Address, KnownPeer] = {}
         self._due: list[tuple[float, float, Address]] = []  # (next_try, dice, address): a heap with stale entries
+        self._resting: list[Address] = []  # seeds that were due while we needed none
+        self._offenders: dict[
+            str, tuple[int, float]
+        ] = {}  # host → how often it broke the protocol, until when it waits
         self._excluded: set[Address] = set()  # ourselves
         self.banned: dict[str, str] = {}  # host → reason
 
@@ -92,6 +101,8 @@ class PeerList:
             known = self._peers.get(address)
             if known is not None:
                 known.sources |= source
+                if source & Source.USER:  # who names it again means now
+                    self._hasten(known, now)
                 continue
             if (
                 address in self._excluded
@@ -108,19 +119,30 @@ class PeerList:
     def next_to_dial(self, count: int, now: float, *, seeds: bool = True) -> list[Address]:
         """Up to ``count`` addresses whose time has come; they count as connected until told otherwise.
 
-        ``seeds`` False: not those known to have everything (a seed needs none; they stay known).
+        ``seeds`` False: not those known to have everything (a seed needs none; they rest until it does).
         """
         chosen: list[Address] = []
+        if seeds and self._resting:
+            self._wake()
         while self._due and len(chosen) < count and self._due[0][0] <= now:
             due, _, address = heapq.heappop(self._due)
             known = self._peers.get(address)
             if known is None or known.connected or known.next_try != due or address.host in self.banned:
                 continue
             if known.is_seed and not seeds:
+                self._resting.append(address)
                 continue
             known.connected = True
             chosen.append(address)
         return chosen
+
+    def _wake(self) -> None:
+        """Seeds are wanted again."""
+        resting, self._resting = self._resting, []
+        for address in dict.fromkeys(resting):
+            known = self._peers.get(address)
+            if known is not None and not known.connected:
+                self._schedule(known)
 
     @property
     def next_due(self) -> float | None:
@@ -179,6 +201,31 @@ class PeerList:
             return
         known.next_try = now + self.settings.first_retry
         self._schedule(known)
+
+    def again(self, now: float) -> None:
+        """We want other things than before: who left without fault may be dialled at once."""
+        for known in self._peers.values():
+            if not known.failures:
+                self._hasten(known, now)
+
+    def _hasten(self, known: KnownPeer, now: float) -> None:
+        if not known.connected and known.next_try > now:
+            known.next_try = now
+            self._schedule(known)
+
+    def offended(self, host: str, now: float) -> None:
+        """A peer at this address broke the protocol: nobody is let in from there for a while, each time longer."""
+        times, until = self._offenders.pop(host, (0, 0.0))
+        if now - until > self.settings.last_retry:  # long ago
+            times = 0
+        wait = min(self.settings.first_retry * 2.0 ** min(times, 30), self.settings.last_retry)
+        self._offenders[host] = times + 1, now + wait
+        if len(self._offenders) > self.settings.most_offenders:
+            del self._offenders[next(iter(self._offenders))]
+
+    def must_wait(self, host: str, now: float) -> bool:
+        """Did a peer at this address break the protocol a moment ago?"""
+        return self._offenders.get(host, (0, -inf))[1] > now
 
     def exclude(self, address: Address) -> None:
         """Never dial this address again: it is our own."""

@@ -3,9 +3,10 @@
 The order of thought, for one peer that has room for ``count`` more requests:
 
 1. go on with the piece this peer is working through;
-2. else an open piece that nobody works through, rarest first;
-3. else a new piece, if there is memory for one: any at random while we have fewer than ``random_first`` (so that we soon
-   have something to give), the first one when sequential, else one of the rarest, chosen evenly;
+2. else an open piece that nobody works through, the fullest first;
+3. else a new piece, if there is memory for one. One that failed its hash comes first, from others than those who gave it;
+   then high priority, then normal, then low. Inside each: any at random while we have fewer than ``random_first`` (so that
+   we soon have something to give), the first one when sequential, else one of the rarest, chosen evenly;
 4. else share an open piece with the peers that work on it;
 5. else, when no block anywhere is free (endgame): a block that others were asked for, a few at a time.
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 Key = Hashable
 _HELD = 255
+_IS_HELD = bytes(_HELD) + b"\1"
+#: Pieces that failed and are hurried again, from others. Beyond it the oldest wait for their turn like any piece.
+MOST_AGAIN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +63,11 @@ class OpenPiece:
     """A piece of which blocks are asked or held.
 
     ``states``: a byte a block: 0 free, 255 held, else how many peers were asked for it. ``free`` is a stack of the free ones.
-    ``givers``: who gave each block.
+    ``givers``: who gave each block; None also for one that was on disk already. ``suspects``: who had a part in a copy of it
+    that failed.
     """
 
-    __slots__ = ("asked_twice", "free", "givers", "index", "leader", "left", "size", "states")
+    __slots__ = ("asked_twice", "free", "givers", "index", "leader", "left", "size", "states", "suspects")
 
     def __init__(self, index: int, size: int) -> None:
         count = -(-size // BLOCK_SIZE)
@@ -74,16 +79,42 @@ class OpenPiece:
         self.givers: list[Key] = [None] * count
         self.leader: Key = None
         self.asked_twice = False  # some block of it was asked of two peers at one time
+        self.suspects: Collection[Key] = ()
+
+    @property
+    def asked(self) -> int:
+        """Blocks that somebody was asked for and nobody gave yet."""
+        return self.left - len(self.free)
+
+    def held(self) -> bitarray:
+        """A bit a block: is it held?"""
+        bits = bitarray(endian="big")
+        bits.pack(bytes(self.states).translate(_IS_HELD))
+        return bits
+
+    def hold(self, held: bitarray) -> None:
+        """These blocks are on disk already. For a piece just opened."""
+        for number in held.search(1):
+            self.states[number] = _HELD
+        self.free = [number for number in self.free if not held[number]]
+        self.left = len(self.free)
+
+    def lose(self, number: int) -> None:
+        """A held block is not held after all, and is free to be asked for again."""
+        self.states[number] = 0
+        self.givers[number] = None
+        self.free.append(number)
+        self.left += 1
 
     @property
     def is_untouched(self) -> bool:
         """Nothing held and nothing asked."""
-        return not any(self.states)
+        return len(self.free) == len(self.states)
 
     @property
     def is_waiting(self) -> bool:
         """Somebody was asked for a block of it."""
-        return any(0 < state < _HELD for state in self.states)
+        return self.left > len(self.free)
 
     def __repr__(self) -> str:
         signs = "".join("." if state == 0 else "x" if state == _HELD else str(state) for state in self.states[:64])
@@ -91,7 +122,10 @@ class OpenPiece:
 
 
 class PiecePicker:
-    """``have`` and ``wanted`` are bitfields over all pieces; ``wanted`` defaults to all."""
+    """``have`` and ``wanted`` are bitfields over all pieces; ``wanted`` defaults to all.
+
+    ``high`` and ``low``: pieces to choose before the others, and after them (None: no such). ``high`` wins over ``low``.
+    """
 
     def __init__(
         self,
@@ -101,6 +135,8 @@ class PiecePicker:
         settings: PickerSettings | None = None,
         have: bitarray | None = None,
         wanted: bitarray | None = None,
+        high: bitarray | None = None,
+        low: bitarray | None = None,
     ) -> None:
         self.settings = settings or PickerSettings()
         self._layout = layout
@@ -116,7 +152,28 @@ class PiecePicker:
         self._current: dict[Key, OpenPiece] = {}
         self._planes: list[bitarray] = []
         self._seeds = 0
-        self._single: set[int] = set()  # failed once: the next try is one peer's alone
+        self._single: dict[int, None] = {}  # failed twice: the next try is one peer's alone
+        self._again: dict[int, frozenset[Key]] = {}  # failed, and not open now → who gave it
+        self._high = _some(high)
+        self._low = _some(low)
+
+    def select(self, wanted: bitarray, high: bitarray | None = None, low: bitarray | None = None) -> list[int]:
+        """Other pieces are wanted from now on, or other ones first. Returns the open pieces that were given up for it.
+
+        A piece that is complete and being verified goes on to its end, wanted or not. The owner frees the memory of those
+        returned, and takes back what it asked of them.
+        """
+        self.wanted = wanted.copy()
+        self._high, self._low = _some(high), _some(low)
+        missing = wanted & ~self.have
+        self._left = missing.count(1)
+        dropped = [index for index, piece in self.open.items() if piece.left and not wanted[index]]
+        for index in dropped:
+            self._close(index)
+        for index in self.open:
+            missing[index] = 0
+        self._todo = missing
+        return dropped
 
     # ------------------------------------------------------------------ the swarm changes
 
@@ -209,12 +266,15 @@ class PiecePicker:
         count: int,
         may_open: Callable[[int], bool],
         asked: Collection[tuple[int, int]] = (),
+        metered: Collection[int] = (),
+        allowance: Callable[[int], int] = lambda chosen: 0,
     ) -> list[Block]:
         """Up to ``count`` blocks to ask of peer ``key`` that has ``pieces`` (None: all). They count as asked from now on.
 
         ``may_open(piece)`` reserves memory for a new piece, or says no. ``asked`` are the (piece, begin) that this peer
-        was asked for already. The hot path: 0.24 µs a block inside a piece, and for each new piece 2 µs (1,000 pieces, all
-        seeds), 11 (100,000, with 50 partial peers), 45 (500,000, likewise): docs/decisions/0003.
+        was asked for already. Of the pieces in ``metered`` only so many blocks are chosen as ``allowance(chosen)`` says,
+        told how many this answer has by then. The hot path: 0.24 µs a block inside a piece, and for each new piece 2 µs
+        (1,000 pieces, all seeds), 11 (100,000, with 50 partial peers), 45 (500,000, likewise): docs/decisions/0003.
         """
         blocks: list[Block] = []
         piece = self._current.get(key)
@@ -224,9 +284,18 @@ class PiecePicker:
                 piece = self._choose(key, pieces, may_open)
                 if piece is None:
                     break
+            most = 0
+            if metered and piece.index in metered:
+                most = room - allowance(len(blocks))
+                if most >= room:  # nothing of this one: something that is not metered, or nothing
+                    piece = self._choose(key, pieces, may_open, metered)
+                    if piece is None or piece.index in metered:
+                        break
+                    continue
+                most = max(most, 0)
             free, states, index = piece.free, piece.states, piece.index
             whole = piece.size - BLOCK_SIZE
-            while free and room > 0:
+            while free and room > most:
                 number = free.pop()
                 begin = number * BLOCK_SIZE
                 states[number] += 1
@@ -238,8 +307,13 @@ class PiecePicker:
             return self._endgame(pieces, count, asked)
         return blocks
 
-    def _choose(self, key: Key, pieces: bitarray | None, may_open: Callable[[int], bool]) -> OpenPiece | None:
-        chosen = self._orphan(pieces) or self._new(pieces, may_open) or self._shared(pieces)
+    def _choose(
+        self, key: Key, pieces: bitarray | None, may_open: Callable[[int], bool], closed: Collection[int] = ()
+    ) -> OpenPiece | None:
+        """``closed``: open pieces of which nothing may be asked now."""
+        chosen = (
+            self._orphan(key, pieces, closed) or self._new(key, pieces, may_open) or self._shared(key, pieces, closed)
+        )
         if chosen is None:
             self._current.pop(key, None)
             return None
@@ -247,43 +321,84 @@ class PiecePicker:
         self._current[key] = chosen
         return chosen
 
-    def _usable(self, pieces: bitarray | None) -> Iterator[OpenPiece]:
-        """Open pieces with free blocks that this peer has, and that need not come from one peer alone."""
+    def _usable(self, key: Key, pieces: bitarray | None, closed: Collection[int]) -> Iterator[OpenPiece]:
+        """Open pieces with free blocks that this peer has, and that need not come from another alone."""
         single = self._single
         for index, piece in self._unfinished.items():
-            if (pieces is None or pieces[index]) and index not in single:
+            if index in closed or (index in single and piece.leader != key):
+                continue
+            if pieces is None or pieces[index]:
                 yield piece
 
-    def _orphan(self, pieces: bitarray | None) -> OpenPiece | None:
+    def _orphan(self, key: Key, pieces: bitarray | None, closed: Collection[int]) -> OpenPiece | None:
         current = self._current
         best: OpenPiece | None = None
-        for piece in self._usable(pieces):
+        for piece in self._usable(key, pieces, closed):
             if current.get(piece.leader) is not piece and (best is None or piece.left < best.left):
+                if piece.suspects and key in piece.suspects:
+                    continue
                 best = piece
         return best
 
-    def _shared(self, pieces: bitarray | None) -> OpenPiece | None:
-        return max(self._usable(pieces), key=lambda piece: len(piece.free), default=None)
+    def _shared(self, key: Key, pieces: bitarray | None, closed: Collection[int]) -> OpenPiece | None:
+        """The one with the most to do; one that this peer may have spoilt before only if there is no other."""
+        return max(
+            self._usable(key, pieces, closed),
+            key=lambda piece: (key not in piece.suspects, len(piece.free)),
+            default=None,
+        )
 
-    def _new(self, pieces: bitarray | None, may_open: Callable[[int], bool]) -> OpenPiece | None:
+    def _new(self, key: Key, pieces: bitarray | None, may_open: Callable[[int], bool]) -> OpenPiece | None:
         candidates = self._todo if pieces is None else self._todo & pieces
         if not candidates.any():
             return None
-        index = self._pick(candidates)
+        index = self._pick_again(key, candidates) if self._again else self._pick(candidates)
         if index < 0 or not may_open(index):
             return None
+        return self._open(index)
+
+    def _open(self, index: int) -> OpenPiece:
         self._todo[index] = 0
         piece = OpenPiece(index, self._layout.piece_size(index))
+        if index in self._again:
+            piece.suspects = self._again.pop(index)
         self.open[index] = self._unfinished[index] = piece
         return piece
 
+    def _pick_again(self, key: Key, candidates: bitarray) -> int:
+        """A failed piece soon, since its good copy names who lied; but of those who gave it last time as the last resort."""
+        mine = []
+        for index, givers in self._again.items():
+            if candidates[index]:
+                if key not in givers:
+                    return index
+                mine.append(index)
+        others = candidates.copy()
+        for index in mine:
+            others[index] = 0
+        return self._pick(others if others.any() else candidates)
+
     def _pick(self, candidates: bitarray) -> int:
+        if self._high is not None or self._low is not None:
+            candidates = self._foremost(candidates)
         if self.settings.sequential:
             return candidates.find(1)
         if self._have_count >= self.settings.random_first:
             candidates = self._rarest(candidates)
         total = candidates.count(1)
         return count_n(candidates, self._rng.randrange(total) + 1) - 1 if total else -1
+
+    def _foremost(self, candidates: bitarray) -> bitarray:
+        """Those of the highest priority among the candidates."""
+        if self._high is not None and (first := candidates & self._high).any():
+            return first
+        if self._low is not None and (first := candidates & ~self._low).any():
+            return first
+        return candidates
+
+    def rarest(self, candidates: bitarray) -> bitarray:
+        """Those of ``candidates`` that fewest peers have."""
+        return self._rarest(candidates)
 
     def _rarest(self, candidates: bitarray) -> bitarray:
         """Those of the candidates that the fewest peers have: from the highest bit of the counts down, keep the zeros if any."""
@@ -307,14 +422,16 @@ class PiecePicker:
             for piece in self.open.values():
                 if not piece.left or (pieces is not None and not pieces[piece.index]) or piece.index in self._single:
                     continue
-                for number, state in enumerate(piece.states):
+                number = piece.states.find(copies)
+                while number >= 0:
                     begin = number * BLOCK_SIZE
-                    if state == copies and (piece.index, begin) not in asked:
+                    if (piece.index, begin) not in asked:
                         if len(found) >= room:
                             return found
                         piece.states[number] += 1
                         piece.asked_twice = True
                         found.append(Block(piece.index, begin, min(BLOCK_SIZE, piece.size - begin)))
+                    number = piece.states.find(copies, number + 1)
             if found:
                 break
         return found
@@ -345,6 +462,32 @@ class PiecePicker:
         open_piece.givers[number] = key
         open_piece.left -= 1
         return open_piece
+
+    def take_up(self, index: int, held: bitarray) -> OpenPiece | None:
+        """Open a piece of which these blocks are on disk already; ``left`` may be 0. None if it is not to be fetched."""
+        if not 0 <= index < len(self._todo) or not self._todo[index]:
+            return None
+        piece = self._open(index)
+        piece.hold(held)
+        if not piece.left:
+            del self._unfinished[index]
+        return piece
+
+    def lost(self, index: int, begin: int) -> None:
+        """A block that was received could not be kept: it is free again."""
+        piece = self.open[index]
+        piece.lose(begin // BLOCK_SIZE)
+        self._unfinished[index] = piece
+
+    def discard(self, is_liar: Callable[[Key], bool], spared: Collection[int] = ()) -> None:
+        """What these gave of unfinished pieces is not to be trusted, and free to be asked for again. ``spared`` are left."""
+        for index, piece in self.open.items():
+            if piece.left and index not in spared:
+                bad = {giver for giver in dict.fromkeys(piece.givers) if giver is not None and is_liar(giver)}
+                for number, giver in enumerate(piece.givers) if bad else ():
+                    if giver in bad:
+                        piece.lose(number)
+                        self._unfinished[index] = piece
 
     def released(self, blocks: Iterable[tuple[int, int]]) -> None:
         """These (piece, begin) will not come from one peer that was asked: choked, rejected, too late, gone."""
@@ -384,6 +527,10 @@ class PiecePicker:
         self._close(index)
         return [index]
 
+    def close(self, index: int) -> None:
+        """Give up an open piece."""
+        self._close(index)
+
     def close_untouched(self) -> list[int]:
         """Open pieces of which nothing is held and nothing asked go back to the heap; returned, so that memory is freed."""
         idle = [index for index, piece in self._unfinished.items() if piece.is_untouched]
@@ -391,9 +538,16 @@ class PiecePicker:
             self._close(index)
         return idle
 
-    def evict(self, pieces: bitarray) -> int | None:
-        """Give up an open piece nobody is asked for and a peer with ``pieces`` lacks: memory must not wait for the departed."""
-        stuck = [p for p in self.open.values() if p.left and not pieces[p.index] and not p.is_waiting]
+    def evict(self, pieces: bitarray, spared: Collection[int] = ()) -> int | None:
+        """Give up an open piece nobody is asked for and a peer with ``pieces`` lacks: memory must not wait for the departed.
+
+        ``spared``: those that cost no memory.
+        """
+        stuck = [
+            piece
+            for piece in self.open.values()
+            if piece.left and not pieces[piece.index] and not piece.is_waiting and piece.index not in spared
+        ]
         if not stuck:
             return None
         index = max(stuck, key=lambda piece: piece.left).index
@@ -401,28 +555,45 @@ class PiecePicker:
         return index
 
     def _close(self, index: int) -> None:
-        del self.open[index]
+        piece = self.open.pop(index)
+        piece.free = []  # whoever works through it finds nothing more to do
         self._unfinished.pop(index, None)
+        if piece.suspects:
+            self._hurry(index, piece.suspects)
         if self.wanted[index] and not self.have[index]:
             self._todo[index] = 1
 
     def piece_good(self, index: int) -> None:
         """The piece was verified and written."""
-        self.open.pop(index, None)
+        piece = self.open.pop(index, None)
+        if piece is not None:
+            piece.free = []
         self._unfinished.pop(index, None)
-        self._single.discard(index)
+        self._single.pop(index, None)
+        self._again.pop(index, None)
         if not self.have[index]:
             self.have[index] = 1
             self._todo[index] = 0
             self._have_count += 1
             self._left -= self.wanted[index]
 
-    def piece_bad(self, index: int, *, single: bool = False) -> None:
-        """The piece failed (or could not be written) and is fetched again; ``single``: the whole of it from one peer."""
+    def piece_bad(self, index: int, *, suspects: Iterable[Key] = (), single: bool = False) -> None:
+        """The piece failed (or could not be written) and is fetched again, soon if there are ``suspects``, and from others.
+
+        ``single``: the whole of it from one peer.
+        """
         if index in self.open:
+            suspects = [*self.open[index].suspects, *suspects]
             self._close(index)
+        if suspects := frozenset(suspects):
+            self._hurry(index, suspects)
         if single:
-            self._single.add(index)
+            self._single[index] = None
+
+    def _hurry(self, index: int, suspects: Collection[Key]) -> None:
+        self._again[index] = frozenset(suspects)
+        if len(self._again) > MOST_AGAIN:
+            del self._again[next(iter(self._again))]
 
     def piece_lost(self, index: int) -> None:
         """A piece that we had is no longer there."""
@@ -436,3 +607,8 @@ class PiecePicker:
     def __repr__(self) -> str:
         have, count = self._have_count, len(self.have)
         return f"<PiecePicker [{have}/{count} had | {len(self.open)} open | {self._left} wanted{' | endgame' * self.in_endgame}]>"
+
+
+def _some(bits: bitarray | None) -> bitarray | None:
+    """None for a priority that no piece has, so that it costs nothing."""
+    return bits.copy() if bits is not None and bits.any() else None

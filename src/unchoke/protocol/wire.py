@@ -63,6 +63,7 @@ class PeerWire:
         "fast",
         "framed",
         "handshake",
+        "ignored",
         "our_half",
         "our_handshake",
         "their_half",
@@ -89,6 +90,7 @@ class PeerWire:
         self.fast = False  # both speak BEP 6
         self.extended = False  # both speak BEP 10
         self.framed = 0  # bytes of whole messages that came: what counts as a sign of life
+        self.ignored = 0  # messages that gave no item: keep-alives, kinds unknown to us
 
     # ------------------------------------------------------------------ bytes in
 
@@ -217,6 +219,7 @@ class PeerWire:
         if stop > len(data):
             return position
         if length == 0:  # keep-alive
+            self.ignored += 1
             return stop
         kind = data[position + 4]
         if kind in (m.Kind.PIECE, m.Kind.REQUEST):
@@ -224,7 +227,9 @@ class PeerWire:
         if kind in m.FAST_KINDS and not self.fast:
             raise ProtocolError(f"{m.Kind(kind).name.lower()} without the fast extension")
         message = m.decode_message(kind, data[position + 5 : stop], self._layout.piece_count)
-        if message is not None:
+        if message is None:
+            self.ignored += 1
+        else:
             self._note(message)
             items.append(message)
         return stop

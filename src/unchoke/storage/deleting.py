@@ -63,10 +63,19 @@ def delete_files(folder: str, files: Collection[Components]) -> None:
                 emptied.update(parts[:depth] for depth in range(1, len(parts)))
         except OSError as error:
             refused = refused or storage_error(error, "delete", os.path.join(folder, *parts))
-    for parts in sorted(emptied, key=len, reverse=True):
-        _delete_folder(folder, parts)
+    _delete_folders(folder, emptied)
     if refused is not None:
         raise refused
+
+
+def delete_empty(folder: str, files: Collection[Components]) -> None:
+    """Delete the folders below ``folder`` that these files were in, as far as they are empty."""
+    _delete_folders(folder, {parts[:depth] for parts in files for depth in range(1, len(parts))})
+
+
+def _delete_folders(folder: str, emptied: Collection[Components]) -> None:
+    for parts in sorted(emptied, key=len, reverse=True):
+        _delete_folder(folder, parts)
 
 
 def _delete(folder: str, parts: Components) -> bool:

@@ -1,9 +1,10 @@
 """Foreign files: what stands where a torrent wants to write and is not ours, so that nothing is written over by mistake.
 
 A file that we have no record of is not ours if it is longer than the torrent says; or if it is not all zeros, no piece that
-overlaps it verifies, and it has another size than the torrent says (ours have it from the start) or a piece is wholly
-there. Whether there is a record, and what follows, is the torrent's business. Only files that would be written to count:
-the wanted ones, and those that share a piece with one.
+overlaps it verifies, and it has another size than the torrent says (ours have it from the start, unless nothing is
+preallocated: then only a record can tell) or a piece is wholly there. Whether there is a record, and what follows, is the
+torrent's business. Only files that would be written to count: the wanted ones, and those that are there and share a piece
+with one.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def _is_contradicted(storage: FileStorage, file: int) -> bool:
 
 
 def written_files(layout: TorrentLayout, wanted: Collection[int] | None) -> list[int]:
-    """The files that get written when these are wanted (None: all), rising; whole pieces are downloaded. No pad files."""
+    """The files that get written, if they are there, when these are wanted (None: all), rising; whole pieces are downloaded,
+    and an unwanted file that is not there has its share in the part file. No pad files."""
     real = [index for index, file in enumerate(layout.files) if not file.pad]
     if wanted is None:
         return real

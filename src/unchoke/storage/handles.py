@@ -11,11 +11,13 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
+from typing import TypeVar
 
 from unchoke.errors import StorageError
 
 #: (file, write) -> descriptor and st_dev. Raises OSError or StorageError.
 Opener = Callable[[int, bool], tuple[int, int]]
+T = TypeVar("T")
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
@@ -112,6 +114,13 @@ class FilePool:
         if surplus:
             _close(surplus)
 
+    def drop(self, shelf: Shelf, file: int) -> None:
+        """Close one file, or let it be closed when it is given back; the next use opens it anew."""
+        with self._lock:
+            handle = self._open.get((id(shelf), file))
+            idle = [handle] if handle is not None and self._retire(handle) else []
+        _close(idle)
+
     def make_room(self) -> None:
         """Close everything that nobody uses: the process has no descriptor left."""
         with self._lock:
@@ -156,16 +165,24 @@ class Shelf:
         handle = self.pool.lend(self, file, write)
         if handle is not None:
             return handle
+        fd, device = self.opened(lambda: self._opener(file, write))
+        return self.put(file, fd, device, writable=write)
+
+    def opened(self, opener: Callable[[], T]) -> T:
+        """What ``opener`` opens, asked once more after making room if the process has no descriptor left."""
         if self.closed:
             raise StorageError("the storage is closed")
         try:
-            fd, device = self._opener(file, write)
+            return opener()
         except OSError as error:
             if error.errno not in _NO_DESCRIPTORS:
                 raise
-            self.pool.make_room()
-            fd, device = self._opener(file, write)
-        return self.pool.adopt(Handle(self, file, fd, device, write))
+        self.pool.make_room()
+        return opener()
+
+    def put(self, file: int, fd: int, device: int, *, writable: bool) -> Handle:
+        """Keep a descriptor opened elsewhere as this file's, borrowed once; it is ours from now on."""
+        return self.pool.adopt(Handle(self, file, fd, device, writable))
 
     def borrow_open(self, file: int) -> Handle | None:
         """The file's handle if it is open already; never touches the disk."""
@@ -173,6 +190,13 @@ class Shelf:
 
     def give_back(self, handle: Handle) -> None:
         self.pool.give_back(handle)
+
+    def drop(self, file: int | None = None) -> None:
+        """Close this file (None: every file), or let it be closed when it is given back; the next use opens it anew."""
+        if file is None:
+            self.pool.close_all(self)
+        else:
+            self.pool.drop(self, file)
 
     def close(self) -> None:
         """Close every file of this shelf; it opens none again. Safe to call twice."""

@@ -40,7 +40,7 @@ def needs_portable(folder: str) -> bool:
     """Whether torrents in this folder (it need not exist yet) must use the portable rule of ``map_paths``. Never raises OSError."""
     if os.name == "nt":
         return True
-    where = _nearest_existing(folder)
+    where = nearest_existing(folder)
     try:
         status = os.stat(where)
     except OSError:
@@ -54,7 +54,7 @@ def needs_portable(folder: str) -> bool:
     return answer
 
 
-def _nearest_existing(folder: str) -> str:
+def nearest_existing(folder: str) -> str:
     """The folder, or the first one above it that is there: a new folder behaves like its parent."""
     path = os.path.abspath(folder)
     while not os.path.isdir(path):

@@ -52,8 +52,10 @@ def demo(size: int) -> int:
         torrent = home / "demo.torrent"
         _create(source, torrent, announce)
         _tell(f"Starting {SEEDERS} seeders on {LOCAL} ...")
-        for _ in range(SEEDERS):
-            words = ["seed", str(torrent), str(source.parent), "--bind", LOCAL, "--no-progress"]
+        for number in range(SEEDERS):
+            # Each with records of its own: one torrent in one folder is one process's.
+            own = ["--state-dir", str(home / f"seeder-{number}")]
+            words = ["seed", str(torrent), str(source.parent), "--bind", LOCAL, "--no-progress", *own]
             stack.enter_context(_running(words, environment, "seeding "))
         _tell("Downloading, as `unchoke get` does:")
         began = time.perf_counter()

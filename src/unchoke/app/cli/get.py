@@ -7,6 +7,7 @@ failed, in the order given.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import os
 import sys
@@ -21,6 +22,7 @@ from unchoke.app.cli.network import NetworkOptions, network_options
 from unchoke.app.cli.text import DURATION, SELECTION, clean, format_duration, format_rate, format_size, selected
 from unchoke.errors import (
     NetworkError,
+    NoSpaceError,
     NotFoundError,
     StoppedError,
     TimedOutError,
@@ -218,7 +220,10 @@ class Getting:
         self._wish = wish
         self._outcomes: list[UnchokeError | None] = [None] * len(wish.sources)
         self._torrents: dict[int, Torrent] = {}
+        self._taken: dict[int, int] = {}  # bytes taken by earlier runs
         self._hooks: set[asyncio.Task[None]] = set()
+        self._keeping = network.keeping(face)
+        self._locks = contextlib.ExitStack()
 
     async def run(self) -> int:
         from unchoke.app.cli.progress import make_reporter
@@ -227,12 +232,14 @@ class Getting:
         network = self._network
         settings = network.settings(self._face)
         reporter = make_reporter(progress=network.progress, quiet=network.quiet, json=network.json, color=network.color)
-        await run_session(
-            settings,
-            reporter,
-            lambda session: self._get_all(session, reporter),
-            lambda session, stopped: self._report(reporter, stopped=stopped),
-        )
+        with self._locks:
+            await run_session(
+                settings,
+                reporter,
+                lambda session: self._get_all(session, reporter),
+                self._keeping.store(),
+                lambda session, stopped: self._report(reporter, stopped=stopped),
+            )
         return next((error.exit_code for error in self._outcomes if error is not None), 0)
 
     async def _get_all(self, session: Session, reporter: Reporter) -> None:
@@ -255,16 +262,20 @@ class Getting:
             metainfo = await load(source)
             if wish.save_torrent is not None:
                 _save(wish.save_torrent, metainfo.data, overwrite=wish.overwrite)
+            if metainfo.infohash not in session.torrents:  # the same one named twice is no other process
+                self._locks.enter_context(self._keeping.use(metainfo.infohash, wish.folder, metainfo.name))
             torrent = await session.add(
                 metainfo,
                 folder=wish.folder,
                 files=choose(metainfo, wish) if wish.numbers or wish.match or wish.exclude else None,
                 overwrite=wish.overwrite,
+                start_over=True,
                 sequential=wish.sequential,
                 trackers=self._network.trackers,
                 peers=addresses,
             )
             self._torrents[number] = torrent
+            self._taken[number] = torrent.snapshot().downloaded
             reporter.happened("added", torrent.snapshot())
             await self._within(torrent, session)
         except UnchokeError as error:
@@ -290,7 +301,7 @@ class Getting:
         if limit is None:
             await torrent.done()
             return
-        done = asyncio.ensure_future(torrent.done())
+        done = asyncio.ensure_future(_done_or_room(torrent))
         try:
             furthest, since = -1.0, session.now()
             while not done.done():
@@ -300,6 +311,8 @@ class Getting:
                 if reached > furthest:
                     furthest, since = reached, session.now()
                 elif session.now() - since >= limit:
+                    if isinstance(torrent.error, NoSpaceError):
+                        raise torrent.error
                     why = snapshot.why() or "no data came"
                     await torrent.stop()
                     raise TimedOutError(
@@ -330,10 +343,11 @@ class Getting:
                 snapshot = torrent.snapshot()
                 if self._wish.seeds:
                     reporter.happened("finished", snapshot, path=str(torrent.path))
-                if not snapshot.downloaded:
+                taken = snapshot.downloaded - self._taken[number]
+                if not taken:
                     reporter.say(f"already complete: {clean(str(torrent.path))} ({format_size(snapshot.wanted)})")
                     continue
-                took = max(snapshot.active_time - snapshot.seeding_time, 1e-3)
+                took = max(snapshot.active_time - snapshot.seeding_time, 1e-3)  # over all runs, as are the bytes
                 average = format_rate(snapshot.downloaded / took)
                 reporter.say(
                     f"done: {clean(str(torrent.path))} ({format_size(snapshot.wanted)} in {format_duration(took)}, {average})"
@@ -347,3 +361,16 @@ class Getting:
                 )
             elif error is not None:
                 sys.stderr.write(f"unchoke: {clean(str(error))}\n")
+
+
+async def _done_or_room(torrent: Torrent) -> None:
+    """``torrent.done()``, but a full disk is waited for."""
+    while True:
+        with torrent.events() as events:
+            try:
+                await torrent.done()
+                return
+            except NoSpaceError:
+                pass
+            while torrent.state == "no space":
+                await anext(events)

@@ -21,6 +21,7 @@ from unchoke.app.cli.common import Face, verbose_option
 from unchoke.app.cli.text import RATE, URL
 
 if TYPE_CHECKING:
+    from unchoke.app.cli.keeping import Keeping
     from unchoke.engine.settings import Settings
     from unchoke.types import Address
 
@@ -41,6 +42,13 @@ class NetworkOptions:
     color: str
     log_file: Path | None
     on_complete: str | None
+    state_dir: Path | None
+
+    def keeping(self, face: Face) -> Keeping:
+        """Where this run keeps its records and locks."""
+        from unchoke.app.cli.keeping import Keeping
+
+        return Keeping(self.state_dir or face.directories.data)
 
     def settings(self, face: Face) -> Settings:
         """The session's settings: these options before environment, config.toml and defaults."""
@@ -150,10 +158,9 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--state-dir",
-        type=click.Path(file_okay=False),
-        expose_value=False,
+        type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
-        help="Where resume records go; accepted, there are none yet.",
+        help="Where resume records go; default: the data folder of --home.",
     ),
     click.option(
         "--transport", expose_value=False, callback=_only("tcp"), metavar="tcp", help="Only TCP is built yet."
@@ -189,6 +196,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             color=given.pop("color"),
             log_file=given.pop("log_file"),
             on_complete=given.pop("on_complete"),
+            state_dir=given.pop("state_dir"),
         )
         return command(*args, network=network, **given)
 

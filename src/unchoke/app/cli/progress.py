@@ -11,6 +11,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from unchoke.app.cli.text import clean, format_duration, format_rate, format_size
+from unchoke.engine.reasons import Reason, reason_record, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,6 +24,8 @@ PLAIN_INTERVAL = 10.0
 LIVE_INTERVAL = 0.25
 #: Torrents drawn each with a bar; the rest is in the total.
 MOST_BARS = 12
+#: Lines below a torrent's own that say what holds it; the rest is counted.
+MOST_REASONS = 3
 #: The narrowest that a name is cut to.
 LEAST_NAME = 12
 #: What a terminal has room for, the richest first: columns it needs, width of the bar, with upload rate?, with sizes?
@@ -99,7 +102,7 @@ class PlainReporter(QuietReporter):
         elif now >= self._next:
             self._next = now + PLAIN_INTERVAL
             for snapshot in snapshots:
-                self.say(status_line(snapshot))
+                self.say("\n  ".join(status_lines(snapshot)))
 
     def say(self, line: str) -> None:
         self._out.write(line + "\n")
@@ -168,13 +171,22 @@ class LiveReporter(QuietReporter):
             bar = [ProgressBar(total=1.0, completed=share, width=bar_width)] if bar_width else []
             table.add_row(Text(clean(snapshot.name)), *bar, *(Text(cell) for cell in row))
         rows: list[Any] = [table]
-        for snapshot in shown:
-            if why := clean(snapshot.why()):
-                whose = f"{clean(snapshot.name)}: " if len(snapshots) > 1 else ""
-                rows.append(Padding(Text(whose + why, style="yellow", overflow="fold"), (0, 0, 0, 2)))
+        for indent, line in self._reasons(shown, several=len(snapshots) > 1):
+            rows.append(Padding(Text(line, style="yellow", overflow="fold"), (0, 0, 0, indent)))
         if len(snapshots) > 1:
             rows.append(Text(_total_line(snapshots), style="bold"))
         return Group(*rows)
+
+    def _reasons(self, shown: list[TorrentSnapshot], *, several: bool) -> list[tuple[int, str]]:
+        """What holds each, with its indent; only the outermost causes where the terminal has no room for more."""
+        found: list[tuple[int, str]] = []
+        for snapshot in shown:
+            whose = f"{clean(snapshot.name)}: " if several else ""
+            for number, line in enumerate(reason_lines(snapshot)):
+                found.append((4, line) if number else (2, whose + line))
+        if several and len(shown) + len(found) + 1 > self._console.height:
+            return [line for line in found if line[0] == 2]
+        return found
 
     def _fitting(self, shown: list[TorrentSnapshot], shares: list[float]) -> tuple[int, list[list[str]]]:
         """Width of the bar, and the other cells, of the richest layout that fits; it grows back only with the terminal."""
@@ -208,8 +220,13 @@ def _cells(snapshot: TorrentSnapshot, share: float, *, up: bool, sizes: bool) ->
     return cells
 
 
-def status_line(snapshot: TorrentSnapshot) -> str:
-    """One torrent in one line."""
+def status_lines(snapshot: TorrentSnapshot) -> list[str]:
+    """One torrent in one line, and what lies behind the reason at its end in a few more."""
+    outer, *behind = reason_lines(snapshot) or [""]
+    return [f"{_status(snapshot, outer)}{f' ({outer})' if outer else ''}", *behind]
+
+
+def _status(snapshot: TorrentSnapshot, why: str) -> str:
     name = clean(snapshot.name)
     if snapshot.state == "checking":
         return f"{name}: checking, {100 * snapshot.checked:.1f} %"
@@ -221,10 +238,21 @@ def status_line(snapshot: TorrentSnapshot) -> str:
     ]
     if snapshot.eta is not None:
         parts.append(f"{format_duration(snapshot.eta)} left")
-    if snapshot.state != "downloading":
+    if snapshot.state != "downloading" and not why.startswith(snapshot.state):
         parts.append(snapshot.state)
-    why = clean(snapshot.why())
-    return f"{name}: {', '.join(parts)}" + (f" ({why})" if why else "")
+    return f"{name}: {', '.join(parts)}"
+
+
+def reason_lines(snapshot: TorrentSnapshot) -> list[str]:
+    """What holds the torrent, a line each: the outermost cause, then what lies behind it; empty when nothing does."""
+    lines = [clean(line) for reason in snapshot.reasons if reason.holds for line in _told(reason)]
+    more = len(lines) - 1 - MOST_REASONS
+    return [*lines[: 1 + MOST_REASONS], f"and {more} more"] if more > 0 else lines
+
+
+def _told(reason: Reason) -> list[str]:
+    """One reason; a single detail stands in its line, several below it."""
+    return [words(reason)] if len(reason.details) < 2 else [reason.headline, *reason.details]
 
 
 def _total_line(snapshots: list[TorrentSnapshot]) -> str:
@@ -260,4 +288,14 @@ def snapshot_record(snapshot: TorrentSnapshot) -> dict[str, object]:
         "seeds": snapshot.seeds,
         "eta": None if snapshot.eta is None else round(snapshot.eta),
         "why": clean(snapshot.why()),
+        "reasons": [_cleaned(reason_record(reason)) for reason in snapshot.reasons],
     }
+
+
+def _cleaned(value: Any) -> Any:
+    """The same for JSON, with all text made harmless."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_cleaned(one) for one in value]
+    return {name: _cleaned(one) for name, one in value.items()} if isinstance(value, dict) else value

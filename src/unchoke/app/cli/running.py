@@ -21,6 +21,7 @@ from unchoke.errors import PortTakenError
 
 if TYPE_CHECKING:
     from unchoke.app.cli.progress import Reporter
+    from unchoke.engine.resume import StateStore
     from unchoke.engine.session import Session
     from unchoke.engine.settings import Settings
 
@@ -75,9 +76,11 @@ async def run_session(
     settings: Settings,
     reporter: Reporter,
     work: Callable[[Session], Awaitable[None]],
+    state: StateStore,
     ended: Callable[[Session, bool], None] = lambda session, stopped: None,
 ) -> None:
-    """Open a session, do ``work`` in it and draw, until the work is done or somebody wants us to stop; then close it.
+    """Open a session that keeps its records in ``state``, do ``work`` in it and draw, until it is done or somebody wants us to
+    stop; then close it.
 
     ``ended`` hears which of the two, while there is still something to tell of. What ``work`` raises is raised on.
     """
@@ -90,7 +93,7 @@ async def run_session(
 
     try:
         with stop_signal() as stop:
-            async with Session(settings) as session:
+            async with Session(settings, state=state) as session:
                 working = asyncio.ensure_future(work(session))
                 others = [asyncio.ensure_future(draw(session)), asyncio.ensure_future(stop.wait())]
                 try:
@@ -106,6 +109,8 @@ async def run_session(
                 if stopped:
                     reporter.say("leaving the swarm; Ctrl-C again ends at once")
                 ended(session, stopped)
+                if trouble := session.snapshot().trouble:
+                    reporter.say(f"no record was kept: {clean(trouble)}")
     except PortTakenError as error:
         raise PortTakenError(f"{error}; choose another with -p/--port") from None
     finally:

@@ -10,7 +10,8 @@ import errno
 import os
 import socket
 
-from unchoke.engine.net.transport import Factory
+from unchoke.engine.net.transport import DatagramFactory, Factory
+from unchoke.engine.net.udp import open_datagrams
 from unchoke.errors import NetworkError, PortTakenError
 from unchoke.types import Address
 
@@ -22,7 +23,7 @@ BACKLOG = 256
 
 
 class TcpNetwork:
-    """The kernel's TCP. ``socket_buffer``: SO_RCVBUF in bytes; 0 leaves it to the kernel's own tuning."""
+    """The kernel's network. ``socket_buffer``: SO_RCVBUF of streams in bytes; 0 leaves it to the kernel's own tuning."""
 
     def __init__(self, *, socket_buffer: int = 0) -> None:
         self._socket_buffer = socket_buffer
@@ -70,6 +71,9 @@ class TcpNetwork:
         except BaseException:
             sock.close()
             raise
+
+    async def open_datagrams(self, factory: DatagramFactory, *, port: int, host: str) -> asyncio.DatagramTransport:
+        return await open_datagrams(factory, port=port, host=host)
 
     def _tune(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,7 +1,7 @@
-"""Network: the streams the engine uses, as an interface. ``tcp`` is the real one; a simulator can be another.
+"""Network: the streams and datagrams the engine uses, as an interface. ``tcp`` is the real one, ``unchoke.testing`` another.
 
-A conversation is an ``asyncio.BufferedProtocol`` on an ``asyncio.Transport``: the standard library's pair is the seam, so
-that TCP, uTP and a simulated link look alike to a peer.
+A conversation is an ``asyncio.BufferedProtocol`` on an ``asyncio.Transport``, packets go through an ``asyncio.DatagramProtocol``
+and its transport: the standard library's pairs are the seam, so that TCP, uTP and a simulated link look alike to a peer.
 """
 
 from __future__ import annotations
@@ -14,10 +14,23 @@ from unchoke.types import Address
 
 #: Makes the protocol object of a new connection.
 Factory = Callable[[], asyncio.BufferedProtocol]
+#: Makes the protocol object of a socket for datagrams.
+DatagramFactory = Callable[[], asyncio.DatagramProtocol]
 
 
-class Network(Protocol):
-    """Where connections come from."""
+class Datagrams(Protocol):
+    """Where sockets for datagrams come from."""
+
+    async def open_datagrams(self, factory: DatagramFactory, *, port: int, host: str) -> asyncio.DatagramTransport:
+        """A socket of one family: ``host`` is a literal address of ours, or that family's unspecified one.
+
+        If ``port`` is taken another is chosen; the transport's ``sockname`` says which. Raises OSError.
+        """
+        ...
+
+
+class Network(Datagrams, Protocol):
+    """Where connections and packets come from."""
 
     async def listen(self, accept: Factory, *, port: int, bind: str) -> int:
         """Accept on both families (or on the family of the literal address ``bind``); returns the port.
@@ -31,7 +44,7 @@ class Network(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Stop listening. Sockets for datagrams belong to whoever opened them."""
         ...
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from unchoke.engine.net.families import announce_over_families, one_of_each_family
 from unchoke.engine.net.resolver import family_of, resolve
+from unchoke.engine.net.transport import DatagramFactory, Datagrams
 from unchoke.errors import NetworkError, TrackerError
 from unchoke.policy.announce import AnnounceSettings
 from unchoke.protocol.tracker.models import AnnounceReply, AnnounceRequest, ScrapeReply
@@ -35,12 +36,14 @@ RECEIVE_BUFFER = 1024 * 1024
 class UdpEndpoint:
     """``port``: the peers' port. ``bind``: literal address, and then of its family alone; empty: both families.
 
-    Sockets are opened by ``open``, or the first time somebody needs them; a family the machine lacks is left out.
+    ``network`` opens the sockets (None: the kernel's), in ``open`` or the first time somebody needs them; a family the
+    machine lacks is left out.
     """
 
-    def __init__(self, *, port: int = 0, bind: str = "") -> None:
+    def __init__(self, network: Datagrams | None = None, *, port: int = 0, bind: str = "") -> None:
         self.port = port
         self.handlers: list[Handler] = []
+        self._open_datagrams = network.open_datagrams if network is not None else open_datagrams
         self._bind = bind
         self._links: dict[int, asyncio.DatagramTransport] = {}
         self._opening = asyncio.Lock()
@@ -69,14 +72,9 @@ class UdpEndpoint:
             raise NetworkError(f"cannot open a UDP socket: {problem.strerror or problem}") from None
 
     async def _open_link(self, host: str) -> None:
-        loop = asyncio.get_running_loop()
-        sock = _bind(host, self.port)
-        try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Receiver(self._received, loop.time), sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        self.port = self.port or cast(int, sock.getsockname()[1])
+        clock = asyncio.get_running_loop().time
+        transport = await self._open_datagrams(lambda: _Receiver(self._received, clock), port=self.port, host=host)
+        self.port = self.port or cast(int, transport.get_extra_info("sockname")[1])
         self._links[family_of(host)] = transport
 
     @property
@@ -129,6 +127,17 @@ class _Receiver(asyncio.DatagramProtocol):
         log.debug("! UDP: %s", exc)  # an ICMP message; the time-out of whoever waits says the rest
 
 
+async def open_datagrams(factory: DatagramFactory, *, port: int, host: str) -> asyncio.DatagramTransport:
+    """The kernel's UDP; see ``Datagrams``."""
+    sock = _bind(host, port)
+    try:
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(factory, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return transport
+
+
 def _bind(host: str, port: int) -> socket.socket:
     """A UDP socket on ``port``, or on any port if that one is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -152,12 +161,21 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 class UdpTrackers:
-    """Announces and scrapes over UDP (BEP 15), all torrents of a session on its one socket. Raises TrackerError."""
+    """Announces and scrapes over UDP (BEP 15), all torrents of a session on its one socket. Raises TrackerError.
 
-    def __init__(self, endpoint: UdpEndpoint, *, settings: AnnounceSettings | None = None) -> None:
+    ``secret`` gives so many bits that nobody can guess, for transaction ids.
+    """
+
+    def __init__(
+        self,
+        endpoint: UdpEndpoint,
+        *,
+        settings: AnnounceSettings | None = None,
+        secret: Callable[[int], int] = secrets.randbits,
+    ) -> None:
         settings = settings or AnnounceSettings()
         self._endpoint = endpoint
-        self._client = UdpTrackerClient(lambda: secrets.randbits(32), retries=settings.udp_retries)
+        self._client = UdpTrackerClient(lambda: secret(32), retries=settings.udp_retries)
         self._waiting: dict[int, asyncio.Future[AnnounceReply | ScrapeReply | TrackerError]] = {}
         self._timer: asyncio.TimerHandle | None = None
         endpoint.handlers.append(self._receive)

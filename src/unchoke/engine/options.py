@@ -1,0 +1,92 @@
+"""TorrentOptions: what the user wants of one torrent, apart from the session's settings; kept in its record.
+
+A new wish is a new frozen record (``dataclasses.replace``); ``to_record`` and ``from_record`` are its form in the state, where
+unknown keys of a later version are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from unchoke.policy.goals import GoalSettings
+
+#: Kept as lists of numbers.
+_SETS = ("files", "high", "low")
+#: Wishes for one start, which a restart must not repeat.
+_MOMENTARY = frozenset(("trust", "overwrite", "start_over"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorrentOptions:
+    """What the user wants of one torrent.
+
+    ``files``: indexes into the metainfo's files, from 0; None for all. ``high`` and ``low``: those of them that come first and last.
+    ``trust``: take the data for complete without a check. ``overwrite``: write over files that are not ours. ``start_over``: if
+    all its files were deleted, fetch them again (else that is an error). ``seed_only``: serve, and neither fetch nor write
+    anything; incomplete data is an error. ``trackers`` are added, each a tier of its own. ``down`` and ``up``: limits in bytes/s,
+    0 for none. ``forced``: runs whatever the queue says. ``goals``: when seeding ends; None: the session's. ``suffix``: what the names of
+    its files end with until they are complete.
+    """
+
+    files: frozenset[int] | None = None
+    high: frozenset[int] = frozenset()
+    low: frozenset[int] = frozenset()
+    trust: bool = False
+    overwrite: bool = False
+    start_over: bool = False
+    sequential: bool = False
+    seed_only: bool = False
+    super_seed: bool = False
+    forced: bool = False
+    trackers: tuple[str, ...] = ()
+    down: int = 0
+    up: int = 0
+    goals: GoalSettings | None = None
+    suffix: str = ""
+
+    def to_record(self) -> dict[str, object]:
+        """What differs from the defaults, as JSON has it."""
+        record: dict[str, object] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _MOMENTARY or value == field.default:
+                continue
+            if field.name in _SETS:
+                value = sorted(value)
+            elif field.name == "goals":
+                value = {goal.name: getattr(value, goal.name) for goal in fields(value)}
+            elif field.name == "trackers":
+                value = list(value)
+            record[field.name] = value
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> TorrentOptions:
+        """The options of a record. What is unknown, or not of the right kind, is left out: a record is never a reason to stop."""
+        given: dict[str, object] = {}
+        for field in fields(cls):
+            if field.name in record and field.name not in _MOMENTARY:
+                try:
+                    given[field.name] = _read(field.name, record[field.name], field.default)
+                except (TypeError, ValueError):
+                    continue
+        return cls(**given)  # type: ignore[arg-type]
+
+
+def _read(name: str, value: object, default: object) -> object:
+    if name in _SETS or name == "trackers":
+        if not isinstance(value, list):
+            raise TypeError(name)
+        wanted = str if name == "trackers" else int
+        if not all(isinstance(item, wanted) for item in value):
+            raise TypeError(name)
+        return tuple(value) if name == "trackers" else frozenset(value)
+    if name == "goals":
+        if not isinstance(value, dict):
+            raise TypeError(name)
+        known = {goal.name for goal in fields(GoalSettings)}
+        return GoalSettings(**{key: item for key, item in value.items() if key in known})
+    if type(value) is not type(default):
+        raise TypeError(name)
+    return value

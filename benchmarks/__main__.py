@@ -7,12 +7,14 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import cases, report
+from benchmarks import big, cases, idle, report
 from benchmarks.contenders import THEIRS
 from benchmarks.measure import BenchError
 from benchmarks.stage import Stage
 from interop.program import HostError
 
+#: Cases about many torrents and large ones; they need no second host.
+ALONE = ("idle", "big")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -25,7 +27,8 @@ def size(text: str) -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="unchoke beside libtorrent, here and now")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(cases.CASES)}; default: download")
+    known = (*cases.CASES, *ALONE)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(known)}; default: download")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=size, default=size("1GiB"), help="of the payload; default 1GiB")
     parser.add_argument("--quick", action="store_true", help="128MiB, 2 rounds: does it run at all?")
@@ -33,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds one run may take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     args = parser.parse_args()
-    if unknown := [name for name in args.cases if name not in cases.CASES]:
+    if unknown := [name for name in args.cases if name not in known]:
         parser.error(f"no such case: {', '.join(unknown)}")
     if args.quick:
         args.size, args.rounds = size("128MiB"), 2
@@ -47,10 +50,23 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def alone(args: argparse.Namespace) -> None:
+    """Those of the cases that need no second host; they are done then."""
+    if "idle" in args.cases:
+        plan = idle.Plan(500, 10.0) if args.quick else idle.Plan(5000, 60.0)
+        print(idle.table(idle.idle(plan, say)) + "\n", flush=True)
+    if "big" in args.cases:
+        print("\n".join(big.big(say)), flush=True)
+    args.cases = [name for name in args.cases if name not in ALONE]
+
+
 def main() -> int:
     args = arguments()
     found: list[report.Series] = []
     try:
+        alone(args)
+        if not args.cases:
+            return 0
         with Stage(args.size, args.timeout) as stage:
             for name in args.cases:
                 case = cases.CASES[name]

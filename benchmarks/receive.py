@@ -166,7 +166,7 @@ async def path() -> float:
     loop, settings, later = asyncio.get_running_loop(), Settings(), Later()
     shape, rng, free = layout(), Random(1), TokenBucket(0)
     hashes = sha1(bytes(PIECE), usedforsecurity=False).digest() * PIECES
-    disk = Disk(DiskSettings(), executor=later)
+    disk = Disk(DiskSettings(), executor=cast(Any, later))
     swarm = Swarm(
         Nobody(), shape, HASH, US, disk.torrent(MemoryStorage(shape), shape, hashes), PiecePicker(shape, rng), settings, rng,
         down=free, up=free, clock=loop.time, port=lambda: 0, call_later=loop.call_later,

@@ -56,7 +56,7 @@ EXIT_CODES = {
 #: BEP: its title, and how far we speak it.
 BEPS = {
     3: ("The BitTorrent Protocol Specification", "whole"),
-    6: ("Fast Extension", "whole, but that a suggested piece is not preferred and we allow nobody fast pieces"),
+    6: ("Fast Extension", "whole, but that we allow nobody fast pieces"),
     7: ("IPv6 Tracker Extension", "whole"),
     9: ("Extension for Peers to Send Metadata Files", "magnet links are read and written; metadata is not fetched yet"),
     10: ("Extension Protocol", "the handshake"),
@@ -239,10 +239,9 @@ def not_built() -> list[str]:
         "## Flags for what is not built yet",
         "",
         "`get` and `seed` accept the flags that turn such a thing off, since that is how it is: `--no-dht`, `--no-pex`,",
-        "`--no-lsd`, `--no-port-mapping`, `--transport tcp`, `--encryption disable` and `--encryption prefer`. `--state-dir` is",
-        "accepted too; there are no resume records yet. What would have to be ignored is refused with exit 2: `--dht`, `--pex`,",
-        "`--lsd`, `--port-mapping`, `--transport utp`, `--encryption require`, `--proxy`, `--super-seed`, and `--bind` with the",
-        "name of an interface.",
+        "`--no-lsd`, `--no-port-mapping`, `--transport tcp`, `--encryption disable` and `--encryption prefer`. What would have",
+        "to be ignored is refused with exit 2: `--dht`, `--pex`, `--lsd`, `--port-mapping`, `--transport utp`,",
+        "`--encryption require`, `--proxy`, and `--bind` with the name of an interface.",
     ]
 
 

@@ -7,9 +7,10 @@ and so no piece. Everything here is O(log files) or O(1) a question, since torre
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from unchoke.types import BLOCK_SIZE, Block
 
@@ -35,6 +36,55 @@ class FileSpan(NamedTuple):
     length: int
 
 
+class Files(Sequence[FileEntry]):
+    """The files of a layout in columns: an entry is made when it is asked for.
+
+    100,000 entries that stay would be walked through by every full round of the garbage collector, which holds all threads for it.
+    Of these columns it walks through the paths alone. Lengths have 63 bits.
+    """
+
+    __slots__ = ("executables", "lengths", "pads", "paths")
+
+    def __init__(self, files: Iterable[FileEntry]) -> None:
+        self.paths: list[tuple[str, ...]] = []
+        self.lengths = array("q")
+        self.pads = bytearray()
+        self.executables = bytearray()
+        for path, length, pad, executable in files:
+            self.paths.append(path)
+            self.lengths.append(length)
+            self.pads.append(pad)
+            self.executables.append(executable)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[FileEntry]:
+        return map(FileEntry, self.paths, self.lengths, map(bool, self.pads), map(bool, self.executables))
+
+    @overload
+    def __getitem__(self, index: int) -> FileEntry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[FileEntry, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> FileEntry | tuple[FileEntry, ...]:
+        if isinstance(index, slice):
+            return tuple(self[one] for one in range(*index.indices(len(self))))
+        return FileEntry(self.paths[index], self.lengths[index], bool(self.pads[index]), bool(self.executables[index]))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Files | tuple):
+            return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"<Files [{len(self)}]>"
+
+
 class TorrentLayout:
     """The shape of one torrent. Immutable.
 
@@ -49,12 +99,12 @@ class TorrentLayout:
         if piece_length <= 0:
             raise ValueError("piece length must be positive")
         self.piece_length = piece_length
-        self.files: tuple[FileEntry, ...] = tuple(files)
-        self._starts: list[int] = []
+        self.files = Files(files)
+        self._starts = array("q")
         end = 0
-        for file in self.files:
+        for length in self.files.lengths:
             self._starts.append(end)
-            end += file.length
+            end += length
         self.total_length = end
         self.piece_count = -(-end // piece_length)
         self.last_piece_size = end - (self.piece_count - 1) * piece_length if end else 0
@@ -97,7 +147,7 @@ class TorrentLayout:
         file = bisect_right(self._starts, start) - 1
         while length > 0:
             offset = start - self._starts[file]
-            take = min(length, self.files[file].length - offset)
+            take = min(length, self.files.lengths[file] - offset)
             if take > 0:
                 found.append(FileSpan(file, offset, take))
                 start += take
@@ -111,11 +161,16 @@ class TorrentLayout:
 
     def file_pieces(self, file: int) -> range:
         """The pieces that hold at least a byte of this file; an empty range for an empty file."""
-        length = self.files[file].length
+        length = self.files.lengths[file]
         if not length:
             return range(0)
         start = self._starts[file]
         return range(start // self.piece_length, (start + length - 1) // self.piece_length + 1)
+
+    def first_and_last_pieces(self, files: Iterable[int]) -> list[tuple[int, int]]:
+        """The first and the last piece of each of these files; the empty ones are left out. For many files at a time."""
+        starts, lengths, size = self._starts, self.files.lengths, self.piece_length
+        return [(starts[file] // size, (starts[file] + lengths[file] - 1) // size) for file in files if lengths[file]]
 
     def pieces_of(self, files: Sequence[int]) -> set[int]:
         """Every piece that holds a byte of any of these files."""

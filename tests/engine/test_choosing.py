@@ -50,7 +50,7 @@ async def test_a_selection_survives_a_restart_with_its_shares(tmp_path: Path) ->
             await soon(torrent.done())
         async with stage.session(state=state) as taker:
             (torrent,) = taker.torrents.values()
-            assert torrent.options.files == {0, 2}
+            assert torrent.options.files == frozenset((0, 2))
             await soon(torrent.done())
             taken = torrent.snapshot().downloaded
             torrent.add_peers([stage.address_of(giver)])
@@ -133,3 +133,16 @@ async def test_what_stands_where_a_file_is_newly_wanted_is_looked_at_first(tmp_p
         assert diary.read_bytes() == dict(ALBUM.files)[Path("album/d.bin")]
         fetched = torrent.snapshot().downloaded - before
         assert fetched < 120_000 + 2 * stage.PIECE, "c.bin, which its user had, was used"
+
+
+async def test_a_torrent_of_the_state_can_be_waited_for_at_once(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    async with stage.session() as giver:
+        await stage.seeder(giver, ALBUM, tmp_path / "from")
+        async with stage.session(state=state) as taker:
+            await stage.leecher(taker, ALBUM, tmp_path / "to")
+        async with stage.session(state=state) as taker:
+            (torrent,) = taker.torrents.values()
+            torrent.add_peers([stage.address_of(giver)])
+            await soon(torrent.done())
+            ALBUM.assert_in(tmp_path / "to")

@@ -1,8 +1,11 @@
-"""What a swarm gives, seen by its peers over real TCP: slots over several torrents, super-seeding, and partial seeds."""
+"""What a swarm gives, seen by its peers over real TCP or on virtual time: slots over several torrents, super-seeding, suggestions,
+free riders, and partial seeds."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,13 @@ from fakes.stage import PIECE, swarm_of
 from unchoke.bitfield import Bitfield
 from unchoke.engine.events import PeerDisconnected
 from unchoke.policy.choker import ChokerSettings
+from unchoke.policy.superseed import SuperSeedSettings
 from unchoke.protocol import messages as m
 from unchoke.protocol.extended import ExtendedHandshake, decode_extended_handshake
 from unchoke.protocol.handshake import Reserved
 from unchoke.protocol.messages import Kind
+from unchoke.testing import FakePeer as ScriptedPeer
+from unchoke.testing import Frame, Member, elapsed, make_torrent, run, seeding, swarm
 from unchoke.types import BLOCK_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -81,67 +87,158 @@ async def test_slots_of_one_torrent_can_be_changed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- super-seeding
 
 
-async def test_a_super_seed_shows_one_piece_and_gives_no_other(tmp_path: Path) -> None:
+SHOWN = make_torrent(8 * 32768)
+
+
+@asynccontextmanager
+async def super_seed(*names: str) -> AsyncIterator[tuple[Member, list[ScriptedPeer]]]:
+    """One in a simulated world, and scripted peers that lack everything and want it."""
+    async with swarm(SHOWN, seeds=0, leechers=0) as world, AsyncExitStack() as stack:
+        seed = await world.add("seed", complete=True, super_seed=True)
+        peers = []
+        for number, name in enumerate(names):
+            host = world.network.host(f"10.9.0.{number + 1}")
+            dialed = await ScriptedPeer.dial(
+                host, seed.address, SHOWN.infohash, reserved=EXTENDED, peer_id=name.encode().ljust(20, b"-")
+            )
+            peers.append(await stack.enter_async_context(dialed))
+            peers[-1].say(Kind.HAVE_NONE)
+            peers[-1].say(Kind.INTERESTED)
+        yield seed, peers
+
+
+def piece_in(shown: Frame) -> int:
+    """The piece of a ``have`` or ``suggest``."""
+    return int.from_bytes(shown.body)
+
+
+def test_a_super_seed_shows_one_piece_and_gives_no_other() -> None:
+    async def scenario() -> None:
+        async with super_seed("first", "second") as (_, (first, second)):
+            await first.until(Kind.HAVE_NONE)
+            hello = decode_extended_handshake((await first.until(Kind.EXTENDED)).body[1:])
+            assert not hello.upload_only, "it passes for one that has nothing"
+            shown = piece_in(await first.until(Kind.HAVE))
+            others = piece_in(await second.until(Kind.HAVE))
+            assert shown != others
+            assert any(got.kind == Kind.UNCHOKE for got in first.frames)
+            first.request(others, 0, BLOCK_SIZE)
+            first.request(shown, 0, BLOCK_SIZE)
+            assert (await first.until(Kind.REJECT)).block == (others, 0, BLOCK_SIZE)
+            assert (await first.until(Kind.PIECE)).block[:2] == (shown, 0)
+            for peer in (first, second):  # it was given on
+                peer.say(Kind.HAVE, shown.to_bytes(4))
+            assert piece_in(await first.until(Kind.HAVE)) not in (shown, others)
+            assert not [frame for frame in first.frames if frame.kind == Kind.SUGGEST]
+
+    run(scenario)
+
+
+def test_a_super_seed_becomes_an_ordinary_one_when_nothing_moves() -> None:
+    async def scenario() -> float:
+        async with super_seed("idle") as (seed, (peer,)):
+            shown: set[int] = set()
+            while len(shown) < 8:
+                shown.add(piece_in(await peer.until(Kind.HAVE)))
+            ended = elapsed()
+            hello = decode_extended_handshake((await peer.until(Kind.EXTENDED)).body[1:])
+            assert hello.upload_only
+            for piece in (7, 0):
+                peer.request(piece, 0, BLOCK_SIZE)
+                assert (await peer.until(Kind.PIECE)).block[:2] == (piece, 0)
+            assert seed.uploaded == 2 * BLOCK_SIZE
+            return ended
+
+    assert run(scenario) > SuperSeedSettings().patience
+
+
+def test_sessions_complete_from_a_super_seed() -> None:
+    async def scenario() -> None:
+        async with swarm(SHOWN, seeds=0, leechers=2) as world:
+            await world.add("seed", complete=True, super_seed=True)
+            await world.finished(within=120)
+            assert all(member.data == SHOWN.data for member in world.leechers)
+
+    run(scenario)
+
+
+# ---------------------------------------------------------------------- suggestions (BEP 6)
+
+
+async def test_a_seed_suggests_to_each_pieces_of_its_own_and_the_next_when_one_is_asked_for(tmp_path: Path) -> None:
+    what = stage.sample(32 * PIECE)
     async with stage.session() as session:
-        WHAT.write_to(tmp_path)
-        torrent = await session.add(WHAT.torrent, folder=tmp_path, super_seed=True)
-        await soon(torrent.done())
+        torrent = await stage.seeder(session, what, tmp_path)
+        told: list[list[int]] = []
         async with (
-            await FakePeer.dial(session.port(), torrent.infohash, host="127.0.0.2", reserved=EXTENDED) as first,
+            await FakePeer.dial(session.port(), torrent.infohash, host="127.0.0.2") as first,
             await FakePeer.dial(session.port(), torrent.infohash, host="127.0.0.3") as second,
         ):
-            await first.until(Kind.HAVE_NONE)
-            assert not (await hello_of(first)).upload_only, "it passes for one that has nothing"
             for peer in (first, second):
                 peer.send(frame(Kind.HAVE_NONE), m.INTERESTED)
-            shown = (await first.until(Kind.HAVE)).number
-            swarm = swarm_of(torrent)
-            await stage.until(lambda: not any(peer.wire.we_choke for peer in swarm.peers))
-            others = (await second.until(Kind.HAVE)).number
-            assert shown != others
-            first.send(request(others, 0, BLOCK_SIZE), request(shown, 0, BLOCK_SIZE))
-            assert (await first.until(Kind.REJECT)).block == (others, 0, BLOCK_SIZE)
-            assert (await first.until(Kind.PIECE)).block == (shown, 0, BLOCK_SIZE)
-            first.send(m.encode_have(shown))
-            second.send(m.encode_have(shown))  # it was given on
-            following = (await first.until(Kind.HAVE)).number
-            assert following not in (shown, others)
+                await peer.until(Kind.UNCHOKE)
+                told.append([got.number for got in peer.frames if got.kind == Kind.SUGGEST])
+            second.send(request(told[1][0], 0, BLOCK_SIZE))
+            following = (await second.until(Kind.SUGGEST)).number
+        assert len(told[0]) == len(told[1]) > 0
+        assert len({*told[0], *told[1], following}) == 2 * len(told[0]) + 1
 
 
-async def test_a_super_seed_becomes_an_ordinary_one_when_nothing_moves(tmp_path: Path) -> None:
+async def test_nothing_is_suggested_to_a_peer_without_the_fast_extension(tmp_path: Path) -> None:
     async with stage.session() as session:
-        WHAT.write_to(tmp_path)
-        torrent = await session.add(WHAT.torrent, folder=tmp_path, super_seed=True)
-        await soon(torrent.done())
-        swarm = swarm_of(torrent)
-        async with await FakePeer.dial(session.port(), torrent.infohash, reserved=EXTENDED) as peer:
-            peer.send(frame(Kind.HAVE_NONE), m.INTERESTED)
-            shown = {(await peer.until(Kind.HAVE)).number}
-            later = session.now() + session.settings.superseed.patience + 1
-            swarm.heartbeat(later)
-            swarm.heartbeat(later + 1)
-            while len(shown) < 8:
-                shown.add((await peer.until(Kind.HAVE)).number)
-            assert swarm.giving.super_seed is None
-            hellos = [decode_extended_handshake(got.body[1:]) for got in peer.frames if got.kind == Kind.EXTENDED]
-            hellos += [await hello_of(peer)] if len(hellos) < 2 else []
-            assert [hello.upload_only for hello in hellos] == [False, True]
-            peer.send(request(7, 0, BLOCK_SIZE), request(0, 0, BLOCK_SIZE))
-            assert {got.block[0] for got in await peer.take(Kind.PIECE, 2)} == {0, 7}
+        torrent = await stage.seeder(session, WHAT, tmp_path)
+        async with await FakePeer.dial(session.port(), torrent.infohash, reserved=Reserved(0)) as peer:
+            peer.send(m.INTERESTED)
+            await peer.until(Kind.UNCHOKE)
+            peer.send(request(0, 0, BLOCK_SIZE), request(5, 0, BLOCK_SIZE))
+            await peer.take(Kind.PIECE, 2)
+            assert not [got for got in peer.frames if got.kind == Kind.SUGGEST]
 
 
-async def test_sessions_complete_from_a_super_seed(tmp_path: Path) -> None:
-    async with stage.session() as seed, stage.session(seed=2) as left, stage.session(seed=3) as right:
-        WHAT.write_to(tmp_path / "seed")
-        await seed.add(WHAT.torrent, folder=tmp_path / "seed", super_seed=True)
-        at = [stage.address_of(each) for each in (seed, left, right)]
-        torrents = [
-            await each.add(WHAT.torrent, folder=tmp_path / name, peers=at)
-            for each, name in ((left, "left"), (right, "right"))
-        ]
-        await soon(asyncio.gather(*(torrent.done() for torrent in torrents)))
-    WHAT.assert_in(tmp_path / "left")
-    WHAT.assert_in(tmp_path / "right")
+async def test_a_suggestion_is_followed(tmp_path: Path) -> None:
+    """By the engine as a leecher; what it does not have itself, or what was no piece, it does not ask for."""
+    async with stage.session() as session:
+        torrent = await stage.leecher(session, WHAT, tmp_path)
+        async with await FakePeer.dial(session.port(), torrent.infohash) as peer:
+            peer.send(frame(Kind.HAVE_ALL), *[m.encode_suggest(piece) for piece in (6, 3)], m.UNCHOKE)
+            asked = [got.block[0] for got in await peer.take(Kind.REQUEST, 3)]
+            assert list(dict.fromkeys(asked))[:2] == [6, 3]
+
+
+async def test_thousands_of_suggestions_end_the_conversation(tmp_path: Path) -> None:
+    async with stage.session() as session:
+        torrent = await stage.leecher(session, WHAT, tmp_path)
+        async with await FakePeer.dial(session.port(), torrent.infohash) as peer:
+            peer.send(frame(Kind.HAVE_ALL), *[m.encode_suggest(number % 8) for number in range(3000)])
+            await peer.ended()
+
+
+# ---------------------------------------------------------------------- free riders
+
+
+def test_who_chokes_us_gets_a_piece_on_credit_and_no_more() -> None:
+    async def scenario() -> int:
+        torrent = make_torrent(16 * 32768)
+        async with swarm(torrent, seeds=0, leechers=0) as world:
+            ours = await world.add("ours", up=64 * 1024)
+            mine = await world.fake(seeding(torrent, most=16), announce=False)
+            ours.torrent.add_peers([mine.address])
+            await asyncio.sleep(5)  # virtual ones
+            assert ours.snapshot().pieces_done == 8
+            host = world.network.host("10.9.0.9")
+            async with await ScriptedPeer.dial(host, ours.address, torrent.infohash) as rider:
+                rider.say(Kind.HAVE_ALL)
+                rider.say(Kind.INTERESTED)
+                await rider.until(Kind.UNCHOKE)
+                (field,) = [got.body for got in rider.frames if got.kind == Kind.BITFIELD]
+                pieces = [piece for piece in range(16) if field[piece // 8] >> (7 - piece % 8) & 1]
+                for piece in pieces:
+                    for begin in (0, BLOCK_SIZE):
+                        rider.request(piece, begin, BLOCK_SIZE)
+                await rider.until(Kind.CHOKE)
+                return ours.uploaded
+
+    assert 32768 < run(scenario) <= 4 * 32768
 
 
 # ---------------------------------------------------------------------- partial seeds (BEP 21)

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,8 @@ class Seeder:
     def __init__(self, folder: Path, up: int) -> None:
         self._folder = folder
         self._given: dict[bytes, Given] = {}
-        settings = replace(stage.SETTINGS, bandwidth=BandwidthSettings(up=up))
+        # A short burst: what is on its way when a reader is killed shall be little.
+        settings = replace(stage.SETTINGS, bandwidth=BandwidthSettings(up=up, burst=0.05))
         self.session = Session(settings, storage=lambda metainfo, *_: self._given[metainfo.infohash])
 
     @property
@@ -115,10 +116,17 @@ class Get:
     """One ``unchoke get`` process. With ``async with`` it has ended afterwards, killed if it must be."""
 
     def __init__(
-        self, torrent: Path, folder: Path, *words: object, home: Path, peer: str = "", env: Mapping[str, str] | None = None
+        self,
+        torrent: Path,
+        folder: Path,
+        *words: object,
+        home: Path,
+        peer: str = "",
+        env: Mapping[str, str] | None = None,
+        start: Sequence[str] = ("-m", "unchoke"),
     ) -> None:
         told = ["--peer", peer] if peer else []
-        argv = [sys.executable, "-m", "unchoke", "get", str(torrent), "-d", str(folder), *told, "--bind", LOCAL]
+        argv = [sys.executable, *start, "get", str(torrent), "-d", str(folder), *told, "--bind", LOCAL]
         own = {"UNCHOKE_HOME": str(home), "UNCHOKE_NETWORK__DISCOVERY": "0", **(env or {})}
         self.program = Program([*argv, "--no-progress", *map(str, words)], "get", env=own)
 
@@ -159,6 +167,7 @@ class Get:
 
 def write_torrent(what: Sample, folder: Path) -> Path:
     """The .torrent of ``what`` in a file."""
+    folder.mkdir(exist_ok=True)
     path = folder / f"{what.metainfo.name}.torrent"
     path.write_bytes(what.torrent)
     return path
@@ -177,7 +186,9 @@ def recorded(home: Path, what: Sample, folder: Path) -> ResumeRow | None:
 def on_disk(what: Sample, folder: Path, pieces: bitarray) -> bitarray:
     """Those of ``pieces`` that lie in the files, byte for byte."""
     stream = b"".join(
-        (folder / path).read_bytes().ljust(len(data), b"\0")[: len(data)] if (folder / path).exists() else bytes(len(data))
+        (folder / path).read_bytes().ljust(len(data), b"\0")[: len(data)]
+        if (folder / path).exists()
+        else bytes(len(data))
         for path, data in what.files
     )
     length = what.piece_length

@@ -182,11 +182,22 @@ def test_a_torrent_nobody_wants_anything_of_takes_no_share() -> None:
     assert pool.ask("busy", 8, 1.0) == 4
 
 
-def test_a_free_rider_gets_what_is_left_in_one_round_of_six_or_when_nobody_else_wants_it() -> None:
-    peers = [peer("a", gives=5), peer("b"), peer("rider", owes=1 << 20, free_rider=True)]
+def test_a_free_rider_gets_nothing_even_of_an_idle_line() -> None:
+    rider = peer("rider", owes=1 << 20, free_rider=True)
+    peers = [peer("a", gives=5), peer("b"), rider]
     ours = choker()
-    rounds = [set(ours.rechoke(peers, seeding=False, now=10.0 * turn)) for turn in range(1, 13)]
-    assert sum("rider" in chosen for chosen in rounds) == 2
-    assert all({"a", "b"} <= chosen for chosen in rounds)
-    assert "rider" not in ours.fill(peers)
-    assert set(ours.rechoke(peers[2:], seeding=False, now=200.0)) == {"rider"}
+    assert all(set(ours.rechoke(peers, seeding=False, now=10.0 * turn)) == {"a", "b"} for turn in range(1, 13))
+    assert not ours.rechoke([rider], seeding=False, now=200.0)
+    assert not ours.fill([rider])
+    assert set(ours.rechoke([rider], seeding=True, now=210.0)) == {"rider"}, "a seed asks nothing for what it gives"
+
+
+def test_credit_is_a_piece_and_one_more_for_each_parole() -> None:
+    size = 1 << 18
+    ours = Choker(Random(1), ChokerSettings(parole=120.0), piece_length=size)
+    assert not ours.is_in_debt(size, 0, 0.0)
+    assert ours.is_in_debt(size + 1, 0, 0.0)
+    assert not ours.is_in_debt(2 * size, 0, 120.0), "a misunderstanding is not for ever"
+    assert ours.is_in_debt(2 * size + 1, 0, 120.0)
+    assert not ours.is_in_debt(100 * size, 10 * size, 0.0), "a tenth is much from a slow line"
+    assert ours.is_in_debt(100 * size, 9 * size, 0.0)

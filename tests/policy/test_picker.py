@@ -601,3 +601,62 @@ def test_a_piece_is_taken_up_where_it_was_left() -> None:
     assert whole is not None
     assert whole.left == 0
     assert pieces_asked(picker, "A", "xxxx", 9) == {0}
+
+
+# ---------------------------------------------------------------------- suggestions (BEP 6)
+
+
+def suggest(picker: PiecePicker, pieces: str, *suggested: int, may_open=yes) -> list[int]:  # type: ignore[no-untyped-def]
+    """The piece asked for of a peer that suggests these."""
+    has = None if "." not in pieces else bits(pieces)
+    return [piece for piece, _, _ in picker.next("a", has, 1, may_open, suggested=suggested)]
+
+
+def test_a_suggestion_decides_between_equals() -> None:
+    assert all(suggest(swarm("......", "xxxxxx", seed=seed), "xxxxxx", 4) == [4] for seed in range(10))
+    assert suggest(swarm("......", "xxxxxx"), "xxxxxx", 5, 2) == [5], "the first of several"
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "pieces"),
+    [
+        ("......", "..x...", "xxxxxx"),  # others are rarer
+        ("..x...", "......", "xxxxxx"),  # we have it
+        ("..-...", "......", "xxxxxx"),  # we do not want it
+        ("......", "......", "xx.xxx"),  # it does not have it itself
+    ],
+)
+def test_a_suggestion_steers_nobody_away(ours: str, others: str, pieces: str) -> None:
+    for seed in range(10):
+        (piece,) = suggest(swarm(ours, others, "xxxxxx", seed=seed), pieces, 2)
+        assert piece != 2
+
+
+def test_what_comes_first_comes_before_what_is_suggested() -> None:
+    picker = swarm("......", "xxxxxx")
+    picker.select(bits("xxxxxx"), high=bits("x....."), low=bits("....xx"))
+    assert suggest(picker, "xxxxxx", 3) == [0]
+    assert suggest(picker, "xxxxxx", 3) == [0], "its other block"
+    assert suggest(picker, "xxxxxx", 5, 3) == [3]
+    assert suggest(swarm("......", "xxxxxx", sequential=True), "xxxxxx", 3) == [0]
+
+
+def test_what_is_suggested_comes_before_the_rest_of_others_unless_that_comes_first() -> None:
+    picker = swarm("......", "xxxxxx")
+    (orphan,) = suggest(picker, "xxxxxx")
+    picker.peer_gone("a")
+    other = (orphan + 1) % 6
+    assert suggest(picker, "xxxxxx", other) == [other]
+    picker = swarm("......", "xxxxxx")
+    picker.select(bits("xxxxxx"), high=bits("x....."))
+    assert suggest(picker, "xxxxxx") == [0]
+    picker.peer_gone("a")
+    assert suggest(picker, "xxxxxx", 3) == [0]
+
+
+def test_without_memory_a_suggestion_opens_nothing() -> None:
+    picker = swarm("......", "xxxxxx")
+    assert suggest(picker, "xxxxxx", 3, may_open=no) == []
+    assert picker.may_be_opened(3)
+    assert suggest(picker, "xxxxxx", 3) == [3]
+    assert not picker.may_be_opened(3)

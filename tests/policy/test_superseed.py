@@ -200,3 +200,47 @@ def test_honest_peers_that_share_all_complete_and_the_first_copy_costs_little_mo
             seed.reveal(key)
     assert until_first <= 1.3 * pieces + 2 * peers
     assert not seed.policy.ended
+
+
+def test_one_that_is_alone_and_says_nothing_is_told_of_the_next_when_it_was_given_one() -> None:
+    """Many clients do not say ``have`` to somebody who has the piece, as we say that we do."""
+    seed = Seed()
+    shown = [told(seed.join("a"))]
+    for _ in range(9):
+        assert not seed.policy.gave("a", shown[-1], 10, 16, seed.now), "not the whole of it yet"
+        assert seed.reveal("a") is None
+        assert seed.policy.gave("a", shown[-1], 6, 16, seed.now)
+        shown.append(told(seed.reveal("a")))
+    assert sorted(shown) == list(range(10))
+
+
+def test_with_others_about_its_taking_is_not_enough() -> None:
+    seed = Seed()
+    piece = told(seed.join("a"))
+    seed.join("b")
+    assert not seed.policy.gave("a", piece, 16, 16, seed.now)
+    assert seed.reveal("a") is None
+    assert seed.gets("b", piece) == ["a"]
+    assert seed.reveal("a") is not None
+
+
+def test_on_a_fast_line_several_are_on_their_way_and_each_that_arrives_makes_room_for_one() -> None:
+    seed = Seed(20)
+    shown = [told(seed.join("a"))]
+    seed.join("b")
+
+    def more() -> int | None:
+        return seed.policy.reveal("a", seed.has["a"], 0.0, 4)
+
+    shown += [told(more()) for _ in range(3)]
+    assert more() is None
+    assert len(set(shown)) == 4
+    assert seed.gets("b", shown[2]) == ["a"]
+    assert more() is not None
+    assert more() is None
+    seed.policy.gone("a")
+    lost = {piece for piece in shown if piece != shown[2]}
+    seed.has["c"] = zeros(20, "big")
+    seed.policy.joined("c", 0.0)
+    again = {told(seed.policy.reveal("c", seed.has["c"], 0.0, 20)) for _ in range(18)}
+    assert lost <= again, "what only it was told of is shown to another"

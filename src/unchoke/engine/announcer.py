@@ -54,6 +54,23 @@ class Announcer:
     """``tiers`` are the torrent's, ``user_trackers`` a tier each. ``port`` is asked at each announce; ``key`` is 32 bits that
     stay the same while the torrent runs (BEP 7). ``http`` serves http and https, ``udp`` udp."""
 
+    __slots__ = (
+        "_http",
+        "_infohash",
+        "_key",
+        "_next_look",
+        "_owner",
+        "_peer_id",
+        "_port",
+        "_running",
+        "_schedule",
+        "_settings",
+        "_tasks",
+        "_tracker_ids",
+        "_udp",
+        "_under_way",
+    )
+
     def __init__(
         self,
         owner: AnnouncerOwner,
@@ -76,8 +93,9 @@ class Announcer:
         self._peer_id = peer_id
         self._port = port
         self._key = key
-        self._ways = {"http": http, "https": http, "udp": udp}
-        self._tracker_ids: dict[str, bytes] = {}
+        self._http = http
+        self._udp = udp
+        self._tracker_ids: dict[str, bytes] | None = None  # few trackers have any
         self._under_way: dict[str, float] = {}  # URL → when it becomes silent; inf once that is said
         self._next_look = 0.0
         self._running = False
@@ -169,7 +187,7 @@ class Announcer:
     def _note_success(self, due: Due, reply: AnnounceReply) -> None:
         log.debug("< %s: %d peers, again in %s s", due.url, len(reply.peers), reply.interval)
         if reply.tracker_id:
-            self._tracker_ids[due.url] = reply.tracker_id
+            self._tracker_ids = (self._tracker_ids or {}) | {due.url: reply.tracker_id}
         self._schedule.succeeded(
             due.url,
             due.event,
@@ -194,10 +212,11 @@ class Announcer:
             event=event,
             numwant=wanted,
             key=self._key,
-            tracker_id=self._tracker_ids.get(url, b""),
+            tracker_id=(self._tracker_ids or {}).get(url, b""),
         )
         log.debug("> %s: %s left=%d", url, event.value or "announce", request.left)
-        return await self._ways[url.partition(":")[0].lower()].announce(url, request)
+        way = self._udp if url.partition(":")[0].lower() == "udp" else self._http
+        return await way.announce(url, request)
 
     def _peers_wanted(self) -> int:
         return max(0, min(self._owner.peers_wanted(), self._settings.max_peers_wanted))

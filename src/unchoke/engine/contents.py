@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +21,13 @@ from bitarray.util import ones, zeros
 from unchoke.bitfield import Bitfield
 from unchoke.engine.checker import Checked, check
 from unchoke.engine.options import TorrentOptions
+from unchoke.engine.reasons import size
 from unchoke.engine.record import Record
-from unchoke.engine.resume import ResumeRow, boot_id, judge
+from unchoke.engine.resume import ResumeRow, judge
 from unchoke.engine.settings import DiskSettings
 from unchoke.engine.tasks import Executor, on_thread
 from unchoke.errors import DataMismatchError, ForeignFileError, GoneError, NoSpaceError, NotFoundError
+from unchoke.layout import TorrentLayout
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.storage.base import FileStatus, Room, Storage
 from unchoke.storage.files import FileStorage
@@ -79,6 +82,7 @@ class Contents:
         self._seen: Checked | None = None  # of a check that was interrupted
         self._ours: set[int] = set()  # files that a record knows, or that we were about to write
         self._strangers: set[int] = set()  # files newly wanted that stood there already
+        self._unsure = True  # an earlier run, or somebody else, may have written bytes that were never synced
         self.select(options)
 
     # ------------------------------------------------------------------ what is wanted
@@ -94,22 +98,25 @@ class Contents:
         """Other files are wanted. Raises ValueError for an index that is none."""
         self.refuse_unknown(options)
         layout = self.metainfo.layout
-        self.options = options
         everything = options.files is None
-        self.wanted = ones(layout.piece_count, "big") if everything else self._pieces_of(options.files or ())
-        self.high = self._pieces_of(options.high) & self.wanted if options.high else None
-        self.low = self._pieces_of(options.low) & self.wanted if options.low else None
-        if self.low is not None:  # a piece that a better file shares is not low
+        wanted = ones(layout.piece_count, "big") if everything else self._pieces_of(options.files or ())
+        high = self._pieces_of(options.high) & wanted if options.high else None
+        low = self._pieces_of(options.low) & wanted if options.low else None
+        if low is not None:  # a piece that a better file shares is not low
             rest = set(range(len(layout.files)) if everything else options.files or ()) - options.low
-            self.low &= ~self._pieces_of(rest)
-        self.wanted_bytes = self.bytes_of(self.wanted)
+            low &= ~self._pieces_of(rest)
+        # Here, and at once: the loop may be looking while this runs on a thread.
+        self.options, self.wanted, self.high, self.low = options, wanted, high, low
+        self.wanted_bytes = self.bytes_of(wanted)
 
     def _pieces_of(self, files: Collection[int]) -> bitarray:
         layout = self.metainfo.layout
         found = zeros(layout.piece_count, "big")
-        for file in files:
-            pieces = layout.file_pieces(file)
-            found[pieces.start : pieces.stop] = 1
+        ends = layout.first_and_last_pieces(files)
+        found[[first for first, _ in ends]] = 1  # most of very many files lie within a piece
+        for first, last in ends:
+            if last > first:
+                found[first + 1 : last + 1] = 1
         return found
 
     def bytes_of(self, pieces: bitarray) -> int:
@@ -122,9 +129,13 @@ class Contents:
     @property
     def path(self) -> Path:
         """Its file, or its folder if it is of several files."""
-        names = map_paths(self.metainfo.name, self.metainfo.layout, self.metainfo.multi_file, portable=self._portable())
-        first = next((parts for parts in names if parts is not None), None)
-        return self.folder / first[0] if first else self.folder
+        info = self.metainfo
+        first = next((file for file in info.layout.files if not file.pad), None)
+        if first is None:
+            return self.folder
+        alone = TorrentLayout(info.layout.piece_length, [first])  # the top is the same with any of its files
+        (parts,) = map_paths(info.name, alone, info.multi_file, portable=self._portable())
+        return self.folder / parts[0] if parts else self.folder
 
     def _portable(self) -> bool:
         storage = self._storage
@@ -133,19 +144,19 @@ class Contents:
     def file_progress(self, have: bitarray) -> list[int]:
         """Bytes of each file that are in pieces we have, by index."""
         layout = self.metainfo.layout
+        size, end = layout.piece_length, 0
         done = []
-        for index, file in enumerate(layout.files):
-            pieces = layout.file_pieces(index)
-            if not pieces:
-                done.append(0)
+        for length in layout.files.lengths:
+            start, end = end, end + length
+            first, last = start // size, (end - 1) // size
+            if first >= last:  # most of very many files lie within a piece
+                done.append(length if length and have[first] else 0)
                 continue
-            start, end = layout.file_start(index), layout.file_start(index) + file.length
-            count = have.count(1, pieces.start, pieces.stop) * layout.piece_length
-            first, last = pieces[0], pieces[-1]
+            count = have.count(1, first, last + 1) * size
             if have[first]:
-                count -= start - first * layout.piece_length
+                count -= start - first * size
             if have[last]:
-                count -= (last + 1) * layout.piece_length - end
+                count -= (last + 1) * size - end
             done.append(count)
         return done
 
@@ -158,6 +169,7 @@ class Contents:
     def _open(self, complete: bool = False) -> Storage:
         if self._storage is not None:
             self._storage.close()
+            self._unsure |= self.record.is_open
         if self._make_storage is not None:
             self._storage = self._make_storage(self.metainfo, self.folder, self.options.files)
         else:
@@ -171,8 +183,9 @@ class Contents:
         if not self._settings.incomplete_dir or self.options.seed_only:
             return final
         elsewhere = self._files_in(Path(self._settings.incomplete_dir))
+        whole = complete or not self._lost(final)
         here, there = any(final.status()), any(elsewhere.status())
-        if here and there and complete:  # its move was cut short
+        if here and there and whole:  # its move was cut short
             elsewhere.relocate(self.folder)
             there = False
         if there or not here:
@@ -209,43 +222,55 @@ class Contents:
         if not ours:
             _refuse(await self.on_thread(storage.oversized), "is longer than the torrent says")
         have, todo, partial = zeros(layout.piece_count, "big"), None, {}
+        unknown = row is None  # may there be files that no record knows?
         if row is not None:
-            verdict = await self.on_thread(
-                judge, row, layout, await self.on_thread(storage.status), storage.gaps, boot_id()
-            )
+            status = await self.on_thread(storage.status)
+            verdict = await self.on_thread(judge, row, layout, status, storage.gaps, self.record.boot_id)
             log.info("= %s: %s", self.metainfo.name, verdict.words)
             self.record.is_open = row.open.any()
             have, todo = verdict.trusted, verdict.check | self._pieces_of(self._strangers) & ~verdict.trusted
-            marks = range(len(layout.files))
-            self._ours.update(file for file in marks if row.files[file : file + 1] not in ([], [None]))
-            self._ours.update(row.open.search(1))
-            self._ours -= self._strangers
+            unknown = await self.on_thread(self._meets_strangers, row, status)
             partial = {piece: blocks for piece, blocks in verdict.partial.items() if not have[piece]}
+        self._unsure = row is None or bool(row.open.any()) or (todo is not None and todo.any())
         if todo is None or todo.any():
             # Open from here on, with only what is trusted noted: a check that is cut short goes on from what it had found.
             await self.record.begin(ones(len(layout.files) + 1, "big"), have, self._device)
             have |= await self._check(storage, todo, turn, have)
-        if not ours and (todo is None or todo.any()):
+        if not ours and (unknown or todo is None or todo.any()):
             foreign = await self.on_thread(storage.foreign_files, _as_field(have))
             known = set(await self.on_thread(_paths, storage, self._ours))
             _refuse([path for path in foreign if path not in known], "holds other data than the torrent's")
         self._strangers.clear()
         return Found(have, partial)
 
+    def _meets_strangers(self, row: ResumeRow, status: list[FileStatus | None]) -> bool:
+        """Whose are the files? True if there are some that no record knows. Blocking: there may be 100,000."""
+        self._ours.update(file for file, known in enumerate(row.files[: len(self.metainfo.layout.files)]) if known)
+        self._ours.update(row.open.search(1))
+        self._ours -= self._strangers
+        return any(there and there.size and file not in self._ours for file, there in enumerate(status[:-1]))
+
+    def check_anew(self) -> None:
+        """What an interrupted check had seen counts no more."""
+        self._seen = None
+
     def _is_gone(self, storage: Storage, row: ResumeRow) -> bool:
         """Was there something, and is nothing left? On a disk that is not there that is an error; so it is if its user did
         not ask for the torrent again."""
         layout, status = self.metainfo.layout, storage.status()
-        was = [known for known in row.files if known is not None and known.size]
-        if not (was and row.have.any()) or any(status) or not layout.piece_count:
+        if not row.have.any() or any(status) or not layout.piece_count:
             return False
         room = storage.room()
         if self.options.start_over and (room is None or room.device == row.device) and self.folder.is_dir():
             log.info("= %s: its files were deleted, it begins again", self.metainfo.name)
             return True
+        help_ = "it goes on when they are back"
+        if self.options.start_over:
+            other = "that is another disk than before" if self.folder.is_dir() else "the folder itself is gone"
+            help_ = f"{other}, so nothing was made; put it back, or choose another folder"
         raise GoneError(
-            f"{storage.root or self.metainfo.name} is gone from {self.folder}: was it moved, or its disk taken away?"
-            " It goes on when the files are back; `verify` begins again without them",
+            f"the files of {storage.root or self.metainfo.name} are gone from {self.folder}: were they moved, or their disk"
+            f" taken away? {help_[0].upper()}{help_[1:]}",
             str(self.folder),
         )
 
@@ -316,12 +341,25 @@ class Contents:
         """Raise NoSpaceError unless what is missing fits beside the ``promised`` bytes of others on this device."""
         room = self.room
         if room is not None and room.missing > room.free - promised:
-            others = f" ({promised:,} are promised to other torrents)" if promised else ""
+            others = f" ({size(promised)} of it promised to other torrents)" if promised else ""
             raise NoSpaceError(
-                f"no space for {self.metainfo.name} in {self.folder}: it needs {room.missing:,} bytes more,"
-                f" and {room.free:,} are free{others}; free some space and start again",
+                f"no space for {self.metainfo.name} in {self.folder}: it needs {size(room.missing)} more,"
+                f" and {size(room.free)} are free{others}; free some space and start again",
                 str(self.folder),
             )
+
+    def full(self, error: NoSpaceError, have: bitarray) -> NoSpaceError:
+        """What a write said that found the disk full, with figures."""
+        try:
+            free = shutil.disk_usage(self.folder).free
+        except OSError:
+            return error
+        left = self.bytes_of(self.wanted & ~have)
+        return NoSpaceError(
+            f"the disk is full: {error.path or self.folder} could not be written; {size(left)} of {self.metainfo.name} are to come,"
+            f" {size(free)} are free; free some space and start again",
+            error.path,
+        )
 
     # ------------------------------------------------------------------ the record
 
@@ -351,37 +389,48 @@ class Contents:
         marks = zeros(len(layout.files) + 1, "big")
         if not todo.any():
             return marks
+        chosen, storage = self.options.files, self._storage
+        there = storage.status() if chosen is not None and storage is not None else [None] * len(layout.files)
         for index, file in enumerate(layout.files):
+            if chosen is not None and index not in chosen and there[index] is None:
+                continue  # its share goes to the part file, and what comes to stand there is not ours
             pieces = layout.file_pieces(index)
             if not file.pad and pieces and todo.find(1, pieces.start, pieces.stop) >= 0:
                 marks[index] = 1
-        marks[-1] = self.options.files is not None
+        marks[-1] = chosen is not None
         return marks
 
     async def sync(self, have: bitarray) -> None:
         """Let what is written come to rest, and note it. Raises StorageError."""
         storage, snapshot, pieces = self._storage, have.copy(), self.record.unsynced
         if storage is not None and pieces:
-            await self.on_thread(storage.flush)
+            await self.on_thread(self._flush, storage)
             self.record.synced(snapshot, pieces)
 
     async def settle(self, have: bitarray, partial: dict[int, bytes]) -> None:
         """Note that all is written and how the files look; nothing if nothing was open. Raises StorageError."""
         storage = self._storage
         if storage is not None and self.record.is_open:
-            status = await self.on_thread(_at_rest, storage)
+            await self.on_thread(self._flush, storage)
+            status = await self.on_thread(storage.status)
             await self.record.settle(have.copy(), status, partial, self._device)
+
+    def _flush(self, storage: Storage) -> None:
+        """Blocking. Once after a run that was killed, or a check, it is all files that must come to rest, not only ours."""
+        storage.flush(everything=self._unsure)
+        self._unsure = False
 
     # ------------------------------------------------------------------ the end
 
     def lost_files(self) -> list[str]:
         """Wanted files that are not there at their full size. Blocking."""
-        storage, wanted = self._storage, self.options.files
-        if storage is None:
-            return []
-        status = storage.status()
+        storage = self._storage
+        return [] if storage is None else [storage.path(index) for index in self._lost(storage)]
+
+    def _lost(self, storage: Storage) -> list[int]:
+        status, wanted = storage.status(), self.options.files
         return [
-            storage.path(index)
+            index
             for index, file in enumerate(self.metainfo.layout.files)
             if not file.pad
             and (wanted is None or index in wanted)
@@ -428,11 +477,6 @@ class Contents:
 
     def __repr__(self) -> str:
         return f"<Contents of {self.metainfo.name[:40]!r} in {self.folder} [{'open' if self._storage else 'not open'}]>"
-
-
-def _at_rest(storage: Storage) -> list[FileStatus | None]:
-    storage.flush()
-    return storage.status()
 
 
 def _as_field(bits: bitarray) -> Bitfield:

@@ -144,7 +144,7 @@ def _failed(facts: Facts) -> Iterator[r.Reason]:
     """What is missing first, then what the system said; when it tries again is told once."""
     short = tuple(_no_space(facts))
     yield from short
-    if facts.reason or not short:
+    if not short or (facts.reason and facts.state != "no space"):
         kind = r.StorageProblem if facts.error_kind == "storage" else r.Problem
         said = facts.reason or "an error without words"
         yield kind(said, facts.ago(facts.error_since), None if short else facts.until(facts.retry_at))

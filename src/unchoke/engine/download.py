@@ -7,6 +7,8 @@ pipeline's.
 
 from __future__ import annotations
 
+from collections import deque
+
 from bitarray import bitarray
 
 from unchoke.bitfield import Bitfield
@@ -18,6 +20,8 @@ GRACE = 120.0
 FORGIVEN = 16
 #: Pieces a peer may allow us to ask for while choked. BEP 6's own set has ten.
 MOST_ALLOWED_FAST = 64
+#: Pieces suggested by a peer that are kept in mind, the latest (libtorrent: 16).
+MOST_SUGGESTED = 16
 
 
 class Download:
@@ -32,6 +36,7 @@ class Download:
         "pieces",
         "pipeline",
         "rejects",
+        "suggested",
         "unasked",
         "wasted",
     )
@@ -43,6 +48,7 @@ class Download:
         self.let_go: dict[tuple[int, int], float] = {}  # … → when it was let go
         self.pipeline = Pipeline(settings, now)
         self.allowed_fast: set[int] = set()
+        self.suggested: deque[int] = deque(maxlen=MOST_SUGGESTED)
         self.paused_until = 0.0
         self.rejects = 0
         self.unasked = 0

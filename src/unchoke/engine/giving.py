@@ -12,12 +12,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bitarray import bitarray
+from bitarray.util import zeros
 
 from unchoke.bitfield import Bitfield
 from unchoke.engine.settings import Settings
 from unchoke.errors import StorageError
+from unchoke.layout import TorrentLayout
 from unchoke.policy.choker import Candidate, Choker, SlotPool
 from unchoke.policy.picker import PiecePicker
+from unchoke.policy.suggest import Suggester
 from unchoke.policy.superseed import SuperSeed
 from unchoke.rates import Rate
 
@@ -34,6 +37,10 @@ HAVE_DELAY = 0.05
 FILL_DELAY = 0.1
 #: ``have`` messages sent in one heartbeat when super-seeding ends and all peers are to be told of everything: 10 ms of work.
 MOST_HAVES = 40_000
+#: Super-seeding, a peer is told of as many pieces as it takes in so many seconds, and of at least one and at most so many:
+#: otherwise a fast line waits a tenth of a second for each.
+SHOWN_SECONDS = 1.0
+MOST_SHOWN = 32
 
 
 class GivingOwner(Protocol):
@@ -57,7 +64,7 @@ class Giving:
         settings: Settings,
         rng: Random,
         *,
-        piece_length: int,
+        layout: TorrentLayout,
         clock: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
         slots: SlotPool | None = None,
@@ -65,7 +72,7 @@ class Giving:
     ) -> None:
         self.owner = owner
         self.picker = picker
-        self.choker = Choker(rng, settings.choker, piece_length=piece_length)
+        self.choker = Choker(rng, settings.choker, piece_length=layout.piece_length)
         self.rate = Rate(clock())
         self.slots = slots or SlotPool(settings.choker.total_slots)
         self.most = settings.choker.slots
@@ -79,7 +86,9 @@ class Giving:
                 copies=picker.availability,
                 settings=settings.superseed,
             )
-        self._piece_length = piece_length
+        self._layout = layout
+        self._rng = rng
+        self._suggester: Suggester | None = None
         self._interval = settings.choker.interval
         self._untold: dict[Peer, bitarray] = {}  # what peers were not told of while we were super-seeding
         self._clock = clock
@@ -102,6 +111,8 @@ class Giving:
 
     def gone(self, peer: Peer, now: float) -> None:
         self._untold.pop(peer, None)
+        if self._suggester is not None:
+            self._suggester.end(peer)
         if self.super_seed is not None:
             self.super_seed.gone(peer)
         if not peer.wire.we_choke:
@@ -119,14 +130,27 @@ class Giving:
             self._show_more(self.super_seed, now)
         if self._untold:
             self._tell_untold()
+        if not self.picker.is_done:
+            for peer in list(self.owner.peers):
+                self._weigh(peer, now)
         if now >= self._rechoke_at:
             self._rechoke_at = now + self._interval
             self.rechoke(now)
 
+    def _weigh(self, peer: Peer, now: float) -> None:
+        """Credit is no turn: it ends as soon as it is spent, for an idle line gives many pieces in a round."""
+        upload, got = peer.upload, peer.download.pipeline.rate.total
+        upload.weigh(in_debt=self.choker.is_in_debt(upload.rate.total, got, now - peer.connected_at))
+        if upload.free_rider and not peer.wire.we_choke:
+            upload.choke(now)
+            peer.flush()
+            self._count_slots()
+            self._fill_soon()
+
     def rechoke(self, now: float) -> None:
         """The choker's round: everybody is compared."""
         for peer in self.owner.peers:
-            peer.upload.settle(peer.download.pipeline.rate.total, self._piece_length, now)
+            peer.upload.settle(peer.download.pipeline.rate.total, now)
         candidates = self._candidates(now)
         slots = self._ask_slots(candidates, now)
         self.apply(self.choker.rechoke(candidates, seeding=self.picker.is_done, now=now, slots=slots), now)
@@ -139,7 +163,11 @@ class Giving:
         """
         if self.picker.is_done or len(self.owner.peers) <= self.most:
             self._fill(now)
-        elif not self._fill_waits:
+        else:
+            self._fill_soon()
+
+    def _fill_soon(self) -> None:
+        if not self._fill_waits:
             self._fill_waits = True
             self._call_later(FILL_DELAY, self._fill_now)
 
@@ -169,7 +197,7 @@ class Giving:
                 unchoked_since=peer.upload.unchoked_since,
                 connected_at=peer.connected_at,
                 snubbed=peer.download.pipeline.snubbed,
-                free_rider=not seeding and peer.upload.refused,
+                free_rider=not seeding and peer.upload.free_rider,
             )
             for peer in self.owner.peers
         ]
@@ -178,9 +206,12 @@ class Giving:
         """Unchoke these, choke all others."""
         for peer in list(self.owner.peers):
             if peer in chosen and peer.wire.we_choke:
+                self._advise(peer)
                 peer.upload.unchoke(now)
             elif peer not in chosen and not peer.wire.we_choke:
                 peer.upload.choke(now)
+                if self._suggester is not None:
+                    self._suggester.end(peer)
             else:
                 continue
             peer.flush()
@@ -198,21 +229,55 @@ class Giving:
     def now(self) -> float:
         return self._clock()
 
-    def uploaded(self, length: int) -> None:
+    def asked(self, peer: Peer, piece: int) -> None:
+        """It asked for a block of another piece than before."""
+        if self._suggester is not None and self._suggester.asked(peer, piece):
+            self._suggest(self._suggester, peer)
+
+    def uploaded(self, peer: Peer, piece: int, length: int) -> None:
         now = self._clock()
         self.rate.add(length, now)
         if self.super_seed is not None:
-            self.super_seed.uploaded_at = now
+            if self.super_seed.gave(peer, piece, length, self._layout.piece_size(piece), now):
+                self._show(self.super_seed, [peer])
+        elif self._suggester is not None:
+            self._suggester.gave(peer, piece, length)
+        if not self.picker.is_done:
+            self._weigh(peer, now)
 
     def read_failed(self, error: StorageError) -> None:
         self.owner.storage_failed(error)
 
+    # ------------------------------------------------------------------ what peers are advised to ask for
+
+    def _advise(self, peer: Peer) -> None:
+        """Its turn begins: an ordinary seed tells it what to ask for, so that it need not guess what others ask for."""
+        if not self.picker.is_done or self.super_seed is not None:
+            return
+        if self._suggester is None:
+            picker = self.picker
+            unseen = picker.rarest(picker.have)
+            if picker.availability(unseen.find(1)):
+                unseen = zeros(len(unseen), "big")
+            self._suggester = Suggester(
+                self._rng, unseen, self._layout, rarest=picker.rarest, copies=picker.availability
+            )
+        self._suggester.begin(peer, advised=peer.wire.fast)
+        self._suggest(self._suggester, peer)
+
+    def _suggest(self, suggester: Suggester, peer: Peer) -> None:
+        for piece in suggester.suggest(peer, self.picker.have & ~peer.download.pieces.bits):
+            peer.wire.send_suggest(piece)
+
     # ------------------------------------------------------------------ what peers are told that we have
 
     def tell_have(self, piece: int) -> None:
-        """Tell those that lack it. Busy peers get it with their next write, silent ones within HAVE_DELAY."""
+        """Tell those that lack it, and seeds, that they know what to suggest.
+
+        Busy peers get it with their next write, silent ones within HAVE_DELAY.
+        """
         for peer in self.owner.peers:
-            if not peer.download.has_all and not peer.download.pieces[piece]:
+            if peer.download.has_all or not peer.download.pieces[piece]:
                 peer.wire.send_have(piece)
         if not self._haves_wait:
             self._haves_wait = True
@@ -229,24 +294,31 @@ class Giving:
         """A peer told us of a piece it has."""
         if self.super_seed is not None:
             self._show(self.super_seed, cast("list[Peer]", self.super_seed.seen(peer, piece, self._clock())))
+        elif self._suggester is not None:
+            self._suggester.seen(piece)
 
     def seen_many(self, peer: Peer) -> None:
         """A peer told us of many, or that it has none."""
         if self.super_seed is not None:
             free = cast("list[Peer]", self.super_seed.seen(peer, peer.download.pieces.bits, self._clock()))
             self._show(self.super_seed, [*free, peer])
+        elif self._suggester is not None:
+            self._suggester.seen(peer.download.pieces.bits)
 
     def _show(self, super_seed: SuperSeed, peers: Iterable[Peer]) -> None:
-        """Tell each of one more piece, if it has none to give on."""
+        """Tell each of more pieces, if it has too few to give on."""
         now = self._clock()
         for peer in peers:
             if peer in self.owner.peers:
                 self._show_one(super_seed, peer, now)
 
     def _show_one(self, super_seed: SuperSeed, peer: Peer, now: float) -> None:
-        piece = super_seed.reveal(peer, peer.download.pieces.bits, now)
-        if piece is not None:
+        depth = max(1, min(MOST_SHOWN, int(peer.upload.rate.rate(now) * SHOWN_SECONDS / self._layout.piece_length)))
+        shown = False
+        while (piece := super_seed.reveal(peer, peer.download.pieces.bits, now, depth)) is not None:
             peer.wire.send_have(piece)
+            shown = True
+        if shown:
             peer.flush()
 
     def _show_more(self, super_seed: SuperSeed, now: float) -> None:

@@ -89,7 +89,10 @@ class Hearing:
             case m.AllowedFast(piece):
                 if len(peer.download.allowed_fast) < MOST_ALLOWED_FAST:
                     peer.download.allowed_fast.add(piece)
-            case _:  # suggestions, ports, extensions that we did not offer
+            case m.Suggest(piece):
+                if piece not in peer.download.suggested and self.picker.may_be_opened(piece):
+                    peer.download.suggested.append(piece)
+            case _:  # ports, extensions that we did not offer
                 pass
         peer.count_redundant()
 

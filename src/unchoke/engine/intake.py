@@ -307,9 +307,22 @@ class Intake:
         wire.send_requests(blocks)
 
     def _pick(self, peer: Peer, bits: bitarray | None, room: int) -> list[Block]:
-        return self.picker.next(
-            peer, bits, room, self._may_open, peer.download.outstanding, self.disk.spilled, self._allowance
+        download = peer.download
+        blocks = self.picker.next(
+            peer,
+            bits,
+            room,
+            self._may_open,
+            download.outstanding,
+            self.disk.spilled,
+            self._allowance,
+            download.suggested,
         )
+        if download.suggested:
+            for piece in [piece for piece in download.suggested if not self.picker.may_be_opened(piece)]:
+                download.suggested.remove(piece)
+                peer.redundant -= 1  # it told something new after all: followed, or overtaken by others
+        return blocks
 
     def _pick_urgently(self, peer: Peer, bits: bitarray | None, room: int) -> list[Block]:
         self._urgent = True

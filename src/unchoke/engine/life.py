@@ -34,6 +34,7 @@ from unchoke.engine.events import (
 from unchoke.engine.ledger import Ledger
 from unchoke.engine.options import TorrentOptions
 from unchoke.engine.outcome import Outcome
+from unchoke.engine.parsing import parse
 from unchoke.engine.record import Record
 from unchoke.engine.resume import Resume, TorrentRow
 from unchoke.engine.settings import Settings
@@ -256,8 +257,13 @@ class Life:
         return self._contents
 
     async def _restart(self) -> None:
+        """Begin again. A caller that may be cancelled runs it with ``finish``."""
+        rested = self.state in ("stopped", "queued")
         if self._announcer is not None or self._swarm is not None:  # after an error it is still half in the swarm
-            await finish(self._leave("stopped", ""), self.hurry)
+            await self._leave("stopped", "")
+        if rested:
+            self._have = None  # its files were anybody's meanwhile: what was recorded of them says whether they are as we left them
+        self._hurried = False
         self.error = None
         self._set_state("checking" if self._have is None else "starting")
         self._beginning = self._spawn(self._begin(), "begin")
@@ -294,9 +300,18 @@ class Life:
             data = await self._owner.resume.metainfo(self.key)
             if data is None:
                 raise NotFoundError(f"{self.name}: the session's state has lost its .torrent; add it again")
-            metainfo = await on_thread(self._owner.executor, Metainfo.from_bytes, data)
+            metainfo = await on_thread(self._owner.executor, parse, data)
+            if metainfo.infohash != self.infohash:
+                raise NotFoundError(
+                    f"{self.name}: the .torrent in the session's state is of another torrent; add it again"
+                )
             if self._contents is None:
-                self._load_contents(metainfo)
+                try:
+                    self._load_contents(metainfo)
+                except ValueError as error:
+                    raise UnchokeError(
+                        f"{self.name}: its wishes in the session's state do not fit it: {error}"
+                    ) from error
         assert self._contents is not None
         return self._contents
 
@@ -313,6 +328,7 @@ class Life:
                 self._have, self._partial = found.have, found.partial
             have = self._have
             complete = not (contents.wanted & ~have).any()
+            join = join or self.running  # its user may have started it while it was looked at
             if self.options.seed_only:
                 await contents.on_thread(contents.refuse_incomplete, storage, have)
             elif join:
@@ -335,8 +351,15 @@ class Life:
             self._join(contents, storage, have)
             return
         await contents.close()
+        if self.running and not join:  # its user has started it meanwhile
+            await self._begin()
+            return
         self._set_state("queued" if join else "stopped", "" if join else "verified")
         self.note()
+        if complete and self._outcome is not None:
+            self._outcome.succeed()
+        elif not join:
+            self._tell_failure(StoppedError(f"{self.name}: verified, and not complete"))
 
     def _join(self, contents: Contents, storage: Storage, have: bitarray) -> None:
         """Files, picker, swarm, trackers; then it runs."""
@@ -384,10 +407,10 @@ class Life:
         if self._outcome is not None:
             self._outcome.succeed()
 
-    def restore(self) -> None:
-        """The session begins, and its record is all we look at: a complete torrent seeds, asleep."""
-        self.state, self.reason = "seeding", ""
-        self.ledger.entered("seeding", self._owner.now())
+    def restore(self, state: str = "seeding") -> None:
+        """The session begins, and its record is all we look at: a complete torrent seeds, asleep, or waits for its turn."""
+        self.state, self.reason = state, ""
+        self.ledger.entered(state, self._owner.now())
 
     # ------------------------------------------------------------------ sleeping
 
@@ -425,7 +448,7 @@ class Life:
         finally:
             self._looking = False
         self._owner.due(self, self._owner.now())
-        if self._doorbell is not None and len(self._doorbell):
+        if self._given_peers or (self._doorbell is not None and len(self._doorbell)):  # they came while it fell asleep
             self._wake()
 
     # ------------------------------------------------------------------ ending
@@ -503,6 +526,7 @@ class Life:
         self._set_state("no space" if isinstance(error, NoSpaceError) else "error", str(error))
         self._tell_failure(error)
         self._owner.rearrange()
+        self.retry_at = 0.0
         if isinstance(error, StorageError) and not isinstance(error, ForeignFileError):
             self._retry_later(now)
         if self._contents is not None and not self._removed:
@@ -517,6 +541,11 @@ class Life:
         """A disk that fails must be free to be unmounted."""
         if self._swarm is not None:
             await self._swarm.disk.flush()
+        if isinstance(self.error, NoSpaceError) and (have := self.have) is not None:
+            try:  # a full disk is no reason to doubt what it holds
+                await contents.settle(have, {})
+            except StorageError as error:
+                log.warning("! %s: its record stays open: %s", self.name, error)
         await contents.close()
 
     async def _retry(self) -> None:
@@ -545,7 +574,7 @@ class Life:
                     return error
             finally:
                 await contents.close()
-        except StorageError as found:
+        except UnchokeError as found:
             return found
         return None
 
@@ -559,7 +588,7 @@ class Life:
     def _set_state(self, state: str, reason: str = "") -> None:
         self.ledger.entered(state, self._owner.now())
         self.state, self.reason = state, reason
-        log.info("= %s: %s %s", self.name, state, reason)
+        log.info("= %s: %s", self.name, f"{state}: {reason}" if reason else state)
         self._owner.bus.publish(StateChanged(self.infohash, state, reason))
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
@@ -569,22 +598,23 @@ class Life:
 
     # ------------------------------------------------------------------ the record
 
-    def _keep(self, options: TorrentOptions) -> None:
+    def _keep(self, options: TorrentOptions, record: dict[str, object] | None = None) -> None:
+        """``record``: that of the options, where it was made already."""
         self.options = options
         if self._contents is not None:
             self._contents.options = options
-        self.row.options = options.to_record()
+        self.row.options = options.to_record() if record is None else record
+        self._owner.resume.update(self.key, options=self.row.options)
         self.note()
 
     def note(self) -> None:
-        """Note what changed: wishes, counters, times."""
+        """Note what changed: counters, times, whether it shall run."""
         now, row = self._owner.now(), self.row
         self.ledger.count(now)
         self.ledger.account(now)
         row.running = self.running
         self._owner.resume.update(
             self.key,
-            options=row.options,
             running=row.running,
             complete=row.complete,
             completed_at=row.completed_at,
@@ -600,7 +630,9 @@ class Life:
     def heartbeat(self, now: float) -> None:
         """It is due: once a second while it has peers or wants some, else when the trackers or a goal want it."""
         if self.state in FAILED:
-            if self.running and self.retry_at <= now and not self._looking:
+            if self.running and self.retry_at > now:  # this look was asked for while it ran
+                self._owner.due(self, self.retry_at)
+            elif self.running and self.retry_at and not self._looking:
                 self._spawn(self._retry(), "retry")
             return
         if self.state not in RUNNING:
@@ -612,7 +644,11 @@ class Life:
         else:
             self._announcer.heartbeat(now)
         if self._swarm is None:
-            self._owner.due(self, min(self._announcer.next_look, now + self._goal_after(now)))
+            goal_after = self._goal_after(now)
+            if goal_after <= 0:
+                self._owner.goal_reached(self, self.goals.action, self._goal_words(now) or "")
+            else:
+                self._owner.due(self, min(self._announcer.next_look, now + goal_after))
             return
         self._owner.due(self, now + 1.0)
         self._swarm.heartbeat(now)
@@ -683,10 +719,14 @@ class Life:
             self._spawn(self._complete(), "complete")
 
     async def _complete(self) -> None:
-        """The last piece is written; are the files still there? Who deletes one meanwhile leaves us writing into nothing."""
-        contents, swarm = self._contents, self._swarm
-        assert contents is not None
-        assert swarm is not None
+        """The last piece is written. Nobody may choose other files meanwhile: they would be noted as closed while they are written."""
+        async with self._moving:
+            contents, swarm = self._contents, self._swarm
+            if self.state == "downloading" and contents is not None and swarm is not None and swarm.picker.is_done:
+                await self._close_files(contents, swarm)
+
+    async def _close_files(self, contents: Contents, swarm: Swarm) -> None:
+        """Are the files still there? Who deletes one meanwhile leaves us writing into nothing."""
         lost = await contents.on_thread(contents.lost_files)
         if lost:
             more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
@@ -715,8 +755,12 @@ class Life:
         self._owner.rearrange()
 
     def storage_failed(self, error: StorageError) -> None:
-        if self.state not in ("error", "no space", "stopping", "stopped", "queued"):
-            self._fail(error)
+        if self.state in ("error", "no space", "stopping", "stopped", "queued"):
+            return
+        contents, have = self._contents, self.have
+        if isinstance(error, NoSpaceError) and contents is not None and have is not None:
+            error = contents.full(error, have)
+        self._fail(error)
 
     def peers_changed(self, change: int) -> None:
         self._owner.peers_changed(change)

@@ -6,13 +6,15 @@ unknown keys of a later version are passed over.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 from unchoke.policy.goals import GoalSettings
+from unchoke.storage.names import check_suffix
 
-#: Kept as lists of numbers.
+#: Kept as ranges in a text, "0-99,105": of 100,000 files that is short, and one value for whoever copies it.
 _SETS = ("files", "high", "low")
+_MOST_FILES = 10_000_000  # no .torrent file that we read has more
 #: Wishes for one start, which a restart must not repeat.
 _MOMENTARY = frozenset(("trust", "overwrite", "start_over"))
 
@@ -25,8 +27,8 @@ class TorrentOptions:
     ``trust``: take the data for complete without a check. ``overwrite``: write over files that are not ours. ``start_over``: if
     all its files were deleted, fetch them again (else that is an error). ``seed_only``: serve, and neither fetch nor write
     anything; incomplete data is an error. ``trackers`` are added, each a tier of its own. ``down`` and ``up``: limits in bytes/s,
-    0 for none. ``forced``: runs whatever the queue says. ``goals``: when seeding ends; None: the session's. ``suffix``: what the names of
-    its files end with until they are complete.
+    0 for none. ``forced``: runs whatever the queue says. ``goals``: when seeding ends; None: the session's.
+    ``suffix``: what the names of its files end with until they are complete.
     """
 
     files: frozenset[int] | None = None
@@ -53,7 +55,7 @@ class TorrentOptions:
             if field.name in _MOMENTARY or value == field.default:
                 continue
             if field.name in _SETS:
-                value = sorted(value)
+                value = _ranges(value)
             elif field.name == "goals":
                 value = {goal.name: getattr(value, goal.name) for goal in fields(value)}
             elif field.name == "trackers":
@@ -75,13 +77,14 @@ class TorrentOptions:
 
 
 def _read(name: str, value: object, default: object) -> object:
-    if name in _SETS or name == "trackers":
-        if not isinstance(value, list):
+    if name in _SETS:
+        if not isinstance(value, str):
             raise TypeError(name)
-        wanted = str if name == "trackers" else int
-        if not all(isinstance(item, wanted) for item in value):
+        return _numbers(value)
+    if name == "trackers":
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise TypeError(name)
-        return tuple(value) if name == "trackers" else frozenset(value)
+        return tuple(value)
     if name == "goals":
         if not isinstance(value, dict):
             raise TypeError(name)
@@ -89,4 +92,32 @@ def _read(name: str, value: object, default: object) -> object:
         return GoalSettings(**{key: item for key, item in value.items() if key in known})
     if type(value) is not type(default):
         raise TypeError(name)
+    if name == "suffix":
+        check_suffix(str(value))
     return value
+
+
+def _ranges(numbers: Collection[int]) -> str:
+    """Ranges, rising, both ends included."""
+    found: list[str] = []
+    first = last = -2
+    for number in (*sorted(numbers), -1):
+        if number == last + 1 and number >= 0:
+            last = number
+            continue
+        if first >= 0:
+            found.append(f"{first}-{last}" if last > first else f"{first}")
+        first = last = number
+    return ",".join(found)
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """Back again. ValueError for what is none, or so much that no torrent has so many files."""
+    found: set[int] = set()
+    for part in text.split(",") if text else ():
+        first, _, last = part.partition("-")
+        start, end = int(first), int(last or first) + 1
+        if len(found) + end - start > _MOST_FILES:
+            raise ValueError(text[:40])
+        found.update(range(start, end))
+    return frozenset(found)

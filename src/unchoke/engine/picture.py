@@ -10,10 +10,13 @@ from unchoke.errors import StorageError
 if TYPE_CHECKING:
     from unchoke.engine.torrent import Torrent
 
-#: The share of a limit from which on a rate counts as held by it.
-AT_LIMIT = 0.9
 #: How a torrent that stands still came to.
-_STOPPED_BY = {"stopped by its user": "user", "not started yet": "", "verified": "user", "the session closed it": "session"}
+_STOPPED_BY = {
+    "stopped by its user": "user",
+    "not started yet": "",
+    "verified": "user",
+    "the session closed it": "session",
+}
 
 
 def picture(torrent: Torrent, now: float) -> TorrentSnapshot:
@@ -72,16 +75,15 @@ def _live(torrent: Torrent, now: float) -> dict[str, Any]:
     peers, intake = swarm.peers, swarm.intake
     down_rate = intake.rate.rate(now) if torrent.state == "downloading" else 0.0
     up_rate = swarm.up_rate.rate(now)
+    limited_by, up_limited_by = swarm.held_by(now)
     limits = torrent.session_limits
-    limited_by, limit = _limit(down_rate, torrent.options.down, limits[0])
-    up_limited_by, up_limit = _limit(up_rate, torrent.options.up, limits[1])
     return {
         "down_rate": down_rate,
         "up_rate": up_rate,
         "limited_by": limited_by,
-        "limit": limit,
+        "limit": torrent.options.down if limited_by == "torrent" else limits[0],
         "up_limited_by": up_limited_by,
-        "up_limit": up_limit,
+        "up_limit": torrent.options.up if up_limited_by == "torrent" else limits[1],
         "peers": len(peers),
         "seeds": sum(peer.download.has_all for peer in peers),
         "known_peers": len(swarm.peerlist),
@@ -96,11 +98,3 @@ def _live(torrent: Torrent, now: float) -> dict[str, Any]:
         "disk_waits": intake.disk.refused,
         "last_refusal": swarm.last_refusal,
     }
-
-
-def _limit(rate: float, own: float, session: float) -> tuple[str, float]:
-    """Which limit it is that ``rate`` comes up to, if any."""
-    for name, limit in (("torrent", own), ("session", session)):
-        if limit and rate >= AT_LIMIT * limit:
-            return name, limit
-    return "", 0.0

@@ -31,6 +31,11 @@ class Record:
         self.is_open = False
         self.unsynced = 0  # pieces written and not durable yet
 
+    @property
+    def boot_id(self) -> str:
+        """This boot, as the record will know it."""
+        return self._resume.boot_id
+
     async def load(self) -> ResumeRow | None:
         """What was noted at the last run; None: nothing."""
         return await self._resume.load(self.key)

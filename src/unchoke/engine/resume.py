@@ -85,6 +85,10 @@ class Resume:
             if not isinstance(error, RecordError):
                 self._failed(error)
             return None
+        waiting = self._batch.changes.get(key)  # what the store refuses so far
+        if waiting is not None:
+            row = None if waiting.forget else row
+            row = waiting.applied(row, self.boot_id) if waiting.resumes else row
         if row is not None:
             self._have[key] = row.have.copy()
         return row

@@ -17,11 +17,13 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from random import Random
 from types import TracebackType
 
 from unchoke.engine import events
+from unchoke.engine.admission import Places
 from unchoke.engine.announcer import Announcer
 from unchoke.engine.contents import MakeStorage
 from unchoke.engine.dialer import Dialer, Target
@@ -34,6 +36,7 @@ from unchoke.engine.net.tcp import TcpNetwork
 from unchoke.engine.net.transport import Network, ReceiveBuffer
 from unchoke.engine.net.udp import UdpEndpoint, UdpTrackers
 from unchoke.engine.options import TorrentOptions
+from unchoke.engine.parsing import parse
 from unchoke.engine.peer import Peer, PeerOwner
 from unchoke.engine.resume import Key, MemoryStore, Resume, SqliteStore, StateStore, TorrentRow
 from unchoke.engine.settings import Settings
@@ -59,6 +62,10 @@ log = logging.getLogger(__name__)
 FIRST_ANNOUNCES = 200
 #: Torrents that are made of their records between two turns of the loop.
 AT_ONCE = 200
+#: Torrents that have their heartbeat, or announce for the first time, between two turns of the loop.
+AT_A_TIME = 20
+#: Torrents that take their leave at one time when a session ends.
+MOST_CLOSING = 500
 #: Torrents that are opened at one time when a session begins.
 MOST_BEGINNING = 4
 
@@ -107,6 +114,7 @@ class Session:
         self._peer_count = 0
         self._next_position = 0  # in the queue, of the next torrent that is added
         self._live: dict[Swarm, None] = {}
+        self._removals: dict[Torrent, asyncio.Task[None]] = {}  # under way
         self._running = False
         self._closing: asyncio.Task[None] | None = None
         self._tasks = Tasks("session")
@@ -142,7 +150,12 @@ class Session:
         self._lineup = Lineup(settings.queue, self.torrents.values, self._tasks)
         self._network = self._given_network or TcpNetwork(socket_buffer=settings.network.socket_buffer)
         self._buffer = ReceiveBuffer(settings.network.receive_buffer, shared=sys.platform != "win32")
-        self._dialer = Dialer(self._network, settings.network, self._make_peer, self._find, self._room)
+        places = Places(
+            lambda: chain.from_iterable(swarm.occupants() for swarm in self._swarms()), settings.eviction, self.now
+        )
+        self._dialer = Dialer(
+            self._network, settings.network, self._make_peer, self._find, self._room, places.make_room
+        )
         self._http = HttpClient(bind=settings.network.bind)
         self._http_trackers = HttpTrackers(self._http, settings.announce)
         self._udp = UdpEndpoint(self._network, bind=settings.network.bind)
@@ -175,23 +188,36 @@ class Session:
     async def _restore(self, rows: Sequence[TorrentRow]) -> None:
         """The torrents of the state, as they were. Complete ones seed asleep, and no file of theirs is touched before a peer comes;
         but that their folders are there is looked at."""
-        folders = await on_thread(self.executor, _missing_folders, {row.folder for row in rows})
+        missing = await on_thread(self.executor, _missing, rows)
         beginning: list[Torrent] = []
         for number, row in enumerate(rows):
             if not number % AT_ONCE:
                 await asyncio.sleep(0)
+            if len(row.infohash) not in (20, 32):
+                log.warning("! %r is in the records with no infohash: passed over", row.name)
+                continue
             self._next_position = max(self._next_position, row.position + 1)
             torrent = Torrent(self, row, TorrentOptions.from_record(row.options), self._new_peer_id(), None)
             self.torrents[torrent.infohash] = torrent
             if not row.running:
                 torrent.reason = "stopped by its user"
-            elif row.complete and row.folder not in folders and self.settings.queue.is_unlimited:
-                torrent.restore()
-                self._timetable.ask(torrent, self.now() + number / FIRST_ANNOUNCES)
+            elif row.complete and row.infohash not in missing and self._may_stay_asleep(torrent):
+                if self.settings.queue.is_unlimited or torrent.options.forced:
+                    torrent.restore()
+                    self._timetable.ask(torrent, self.now() + number / FIRST_ANNOUNCES)
+                else:
+                    torrent.restore("queued")
+                    self._lineup.touch()
             else:
+                torrent.restore("starting")
                 beginning.append(torrent)
         if beginning:
             self._tasks.spawn(self._begin_all(beginning), "begin")
+
+    def _may_stay_asleep(self, torrent: Torrent) -> bool:
+        """Nothing is left to do for this complete torrent: no files that may still have to be moved or renamed, because we were
+        killed over that."""
+        return torrent.row.completed_at is not None or not (torrent.options.suffix or self.settings.disk.incomplete_dir)
 
     async def _begin_all(self, torrents: Sequence[Torrent]) -> None:
         room = asyncio.Semaphore(MOST_BEGINNING)
@@ -223,7 +249,18 @@ class Session:
 
     async def _close(self) -> None:
         await self._network.aclose()
-        ended = await asyncio.gather(*(torrent.aclose() for torrent in self.torrents.values()), return_exceptions=True)
+        # Thousands at once would be half a million objects; and those that come last must not wait for all the others' trackers.
+        hurry = self._loop.call_later(self.settings.announce.stop_timeout, self._hurry)
+        room = asyncio.Semaphore(MOST_CLOSING)
+
+        async def close(torrent: Torrent) -> None:
+            async with room:
+                await torrent.aclose()
+
+        ended = await asyncio.gather(*map(close, self.torrents.values()), return_exceptions=True)
+        hurry.cancel()
+        if self._removals:
+            await asyncio.wait(list(self._removals.values()))
         for failure in ended:
             if isinstance(failure, Exception):
                 log.error("! closing a torrent failed", exc_info=failure)
@@ -297,17 +334,32 @@ class Session:
             down=down,
             up=up,
             goals=goals,
-            suffix="" if seed_only else self.settings.disk.incomplete_suffix,
+            suffix=self._suffix(metainfo, folder, seed_only=seed_only),
         )
         row = self._row(metainfo, Path(folder), options, running=start)
         torrent = Torrent(self, row, options, self._new_peer_id(), metainfo)
         self.torrents[metainfo.infohash] = torrent
         torrent.add_peers(peers)
         self.bus.publish(events.TorrentAdded(torrent.infohash, torrent.name))
-        await self.resume.add(row, b"" if self._store.shared else metainfo.data)
+        await finish(self._introduce(torrent, metainfo, start=start))
+        return torrent
+
+    async def _introduce(self, torrent: Torrent, metainfo: Metainfo, *, start: bool) -> None:
+        """To its end, whoever waits for it: somebody else may have it already."""
+        try:
+            await self.resume.add(torrent.row, b"" if self._store.shared else metainfo.data)
+        except (TypeError, ValueError):  # a wish of the wrong kind
+            self.torrents.pop(torrent.infohash, None)
+            raise
         if start:
             await torrent.start()
-        return torrent
+
+    def _suffix(self, metainfo: Metainfo, folder: str | os.PathLike[str], *, seed_only: bool) -> str:
+        """What incomplete files are called: as in an earlier run that was not completed, else as the settings say."""
+        earlier = self._earlier.get((bytes(metainfo.infohash), os.path.realpath(folder)))
+        if earlier is not None and not earlier.complete:
+            return TorrentOptions.from_record(earlier.options).suffix
+        return "" if seed_only else self.settings.disk.incomplete_suffix
 
     def _row(self, metainfo: Metainfo, folder: Path, options: TorrentOptions, *, running: bool) -> TorrentRow:
         """What is recorded of a torrent that is new here."""
@@ -326,16 +378,27 @@ class Session:
         )
         earlier = self._earlier.get(row.key)
         if earlier is not None:
+            row.complete = earlier.complete
             for name in ("added_at", "completed_at", "uploaded", "downloaded", "wasted", "active_time", "seeding_time"):
                 setattr(row, name, getattr(earlier, name))
         return row
 
     async def remove(self, torrent: Torrent, *, data: bool = False) -> None:
-        """Leave the swarm and forget the torrent; with ``data`` its files are deleted too (and folders left empty)."""
+        """Leave the swarm and forget the torrent; with ``data`` its files are deleted too (and folders left empty).
+
+        Cancelled, it does not wait for trackers, but for the rest. Raises StorageError for data that cannot be deleted.
+        """
         if self.torrents.get(torrent.infohash) is not torrent:
             return
-        await torrent.aclose()  # ours until then, so that ``aclose`` finds it if we are cancelled
+        removal = self._removals.get(torrent)
+        if removal is None:
+            removal = asyncio.get_running_loop().create_task(self._remove(torrent, data=data), name="session: remove")
+            self._removals[torrent] = removal
+        await finish(_wait_for(removal), torrent.hurry)
+
+    async def _remove(self, torrent: Torrent, *, data: bool) -> None:
         try:
+            await torrent.aclose()
             if data:
                 await torrent.delete_data()
         finally:
@@ -343,10 +406,14 @@ class Session:
             self._timetable.forget(torrent)
             self._lineup.forget(torrent)
             await self.resume.forget(torrent.key)
+            self._removals.pop(torrent, None)
 
     def reorder(self, torrents: Sequence[Torrent]) -> None:
-        """The order in which torrents wait for their turn: these, all of them, first to last (``policy.queue`` has the moves)."""
-        for position, torrent in enumerate(torrents):
+        """The order in which torrents wait for their turn: these first to last, then the others as they stand (``policy.queue`` has
+        the usual moves)."""
+        first = dict.fromkeys(torrents)
+        others = sorted((one for one in self.torrents.values() if one not in first), key=lambda one: one.row.position)
+        for position, torrent in enumerate((*first, *others)):
             if torrent.row.position != position:
                 torrent.row.position = position
                 self.resume.update(torrent.key, position=position)
@@ -507,7 +574,9 @@ class Session:
             now = self._loop.time()
             self._limiter.wake()
             parts: list[Dialer | Torrent | Lineup | Resume] = [self._dialer, self._lineup, self.resume]
-            for part in (*parts, *self._timetable.take(now)):
+            for number, part in enumerate((*parts, *self._timetable.take(now))):
+                if number % AT_A_TIME == AT_A_TIME - 1:
+                    await asyncio.sleep(0)
                 try:
                     part.heartbeat(now)
                 except Exception:
@@ -529,8 +598,14 @@ def _store(state: str | os.PathLike[str] | StateStore | None) -> StateStore:
     return state
 
 
-def _missing_folders(folders: Collection[str]) -> frozenset[str]:
-    return frozenset(folder for folder in folders if not os.path.isdir(folder))
+def _missing(rows: Sequence[TorrentRow]) -> frozenset[bytes]:
+    """Those of whose files nothing is to be seen, at a look that costs little: their folder, and the name most of them have."""
+    folders = {folder: os.path.isdir(folder) for folder in {row.folder for row in rows}}
+    return frozenset(
+        row.infohash
+        for row in rows
+        if not folders[row.folder] or not (row.name and os.path.lexists(os.path.join(row.folder, row.name)))
+    )
 
 
 async def _wait_for(task: asyncio.Task[None]) -> None:
@@ -542,7 +617,7 @@ def read_metainfo(source: Source) -> Metainfo:
     if isinstance(source, Metainfo):
         return source
     if isinstance(source, bytes):
-        return Metainfo.from_bytes(source)
+        return parse(source)
     if isinstance(source, str) and "://" in source:
         raise UnsupportedError(f"{source}: a session takes no URLs yet; fetch it, and give the bytes")
     path = Path(source)
@@ -555,7 +630,7 @@ def read_metainfo(source: Source) -> Metainfo:
         raise StorageError(f"cannot read {path}: {error.strerror or error}", str(path)) from None
     if len(data) > MOST_METAINFO:
         raise StorageError(f"{path} is larger than {MOST_METAINFO >> 20} MiB: no .torrent file", str(path))
-    return Metainfo.from_bytes(data)
+    return parse(data)
 
 
 async def download(source: Source, folder: str | os.PathLike[str] = ".", *, settings: Settings | None = None) -> Path:

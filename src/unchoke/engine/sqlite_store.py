@@ -199,7 +199,10 @@ class SqliteStore:
                 if metainfo:
                     tables.write_metainfo(connection, row.infohash, metainfo)
         if rebuilt or passed_over or "set aside" in why:
-            self.notice = f"{why}; {rebuilt} torrents were rebuilt from their copies, and their data will be checked"
+            found = f"{rebuilt} torrents were rebuilt from their copies"
+            if self._copies is None:
+                found = "what it knew is lost"
+            self.notice = f"{why}; {found}, and data will be checked"
             if passed_over:
                 self.notice += f"; the copies of {passed_over} are damaged"
             log.warning("! %s", self.notice)
@@ -218,7 +221,7 @@ def _write(connection: sqlite3.Connection, key: Key, change: Change, boot_id: st
     tables.change_torrent(connection, key, change.fields)
     if change.resumes:
         try:
-            before = tables.read_resume(connection, key)
+            before = tables.read_resume(connection, key, with_files=False)  # which a change leaves alone, or replaces
         except RecordError as error:
             log.warning("! what was recorded of %s is lost: %s", key[0].hex(), error)
             before = None

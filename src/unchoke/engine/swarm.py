@@ -116,7 +116,7 @@ class Swarm:
             picker,
             settings,
             rng,
-            piece_length=layout.piece_length,
+            layout=layout,
             clock=clock,
             call_later=call_later,
             slots=slots,
@@ -324,7 +324,9 @@ class Swarm:
         now = self._clock()
         peers = list(self.peers)
         first %= len(peers) or 1
-        for peer in peers[first:] + peers[:first]:
+        peers = peers[first:] + peers[:first]
+        peers.sort(key=lambda peer: peer.download.pipeline.snubbed)  # who does not answer gets what the others leave
+        for peer in peers:
             self.intake.refill(peer, now)
             if peer.upload.is_waiting:
                 peer.upload.serve(now)
@@ -367,13 +369,15 @@ class Swarm:
             if forget:
                 download.forget(now)
             download.pipeline.adjust(now)
-            if download.pipeline.is_overdue(len(download.outstanding), now):
+            overdue = download.pipeline.is_overdue(len(download.outstanding), now)
+            if overdue:
                 log.debug("= %s snubs us", peer)
                 self.intake.stop_asking(peer, now)
                 download.pipeline.snub()
             if stale and not download.outstanding:
                 peer.wire.send_interested(self.picker.wants(download.bits))
-            self.peer_rests(peer)
+            if not overdue:  # else the others come first: at once it would take again what it did not give
+                self.peer_rests(peer)
         self.intake.drop_untouched()
         self._tell_upload_only()
         self.giving.heartbeat(now)

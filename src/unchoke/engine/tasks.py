@@ -66,7 +66,7 @@ async def finish(work: Coroutine[Any, Any, T], hurry: Callable[[], None] | None 
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
-            if hurry is not None:
+            if hurry is not None and not task.done():
                 hurry()
     if cancelled is None:
         return task.result()

@@ -15,6 +15,7 @@ from typing import NoReturn
 from unchoke.engine.contents import Contents
 from unchoke.engine.events import Subscription, TorrentRemoved
 from unchoke.engine.life import FAILED, RUNNING, Life
+from unchoke.engine.options import TorrentOptions
 from unchoke.engine.outcome import Outcome
 from unchoke.engine.picture import picture
 from unchoke.engine.stats import PeerSnapshot, TorrentSnapshot
@@ -46,7 +47,7 @@ class Torrent(Life):
             raise self.error.with_traceback(None)
         if self.state in ("stopping", "stopped", "queued") and self.is_complete and not self._removed:
             return
-        if self._removed or self.state in ("stopping", "stopped"):
+        if self._removed or (not self.running and self.state in ("stopping", "stopped")):  # else it goes on by itself
             raise StoppedError(f"{self.name}: {'removed' if self._removed else self.reason or 'stopped'}")
         await self._waiters().wait_done()
 
@@ -84,9 +85,13 @@ class Torrent(Life):
                 self._keep(replace(self.options, forced=forced))
             self.running = True
             self.note()
-            if self.state == "stopped" or self.state in FAILED:
+            if (
+                self.state in FAILED
+                or self.state == "stopped"
+                or (self.state == "starting" and self._beginning is None)
+            ):
                 self._retries = 0
-                await self._restart()
+                await finish(self._restart(), self.hurry)
             self._owner.rearrange()
 
     async def stop(self) -> None:
@@ -118,14 +123,21 @@ class Torrent(Life):
         """Check all data on disk again, whatever the record says, then go on as before. Returns when the check has begun."""
         async with self._moving:
             self.refuse_removed()
-            was_stopped = self.state == "stopped"
-            if not was_stopped:
-                await finish(self._leave("stopped", "verifying"), self.hurry)
-            self._have = self.error = None
-            self._recheck = True  # until it is done, however often it is stopped meanwhile
-            self.row.complete = False
-            self._set_state("checking")
-            self._spawn(self._begin(join=not was_stopped), "verify")
+            await finish(self._verify(), self.hurry)
+
+    async def _verify(self) -> None:
+        was_stopped = self.state == "stopped"
+        if not was_stopped:
+            await self._leave("stopped", "verifying")
+        if self._contents is not None:
+            self._contents.check_anew()
+        if self.options.trust:
+            self._keep(replace(self.options, trust=False))
+        self._have = self.error = None
+        self._recheck = True  # until it is done, however often it is stopped meanwhile
+        self.row.complete = False
+        self._set_state("checking")
+        self._beginning = self._spawn(self._begin(join=not was_stopped), "verify")
 
     async def select(
         self, files: Collection[int] | None, *, high: Collection[int] = (), low: Collection[int] = ()
@@ -143,23 +155,26 @@ class Torrent(Life):
                 high=frozenset(high),
                 low=frozenset(low),
             )
-            contents.refuse_unknown(options)
-            interrupted = await self._interrupt()
-            before = self.options.files
-            contents.select(options)
-            self._keep(options)
-            self.wanted_bytes = contents.wanted_bytes
-            live = self._swarm if self.state in RUNNING else None
-            if live is not None and await contents.find_strangers(live.disk.storage, before):
-                await finish(self._put_down())  # they must be hashed before anything is written to them
-                self._have, live, interrupted = None, None, True
-            if live is not None:
-                await finish(self._reselect(live, contents))
-            elif self.is_asleep or interrupted:
-                self._set_state("starting")
-                self._beginning = self._spawn(self._begin(join=self.running), "select")
-            self.row.complete = self.is_complete
-            self.note()
+            await contents.on_thread(contents.refuse_unknown, options)
+            await finish(self._select(contents, options))
+
+    async def _select(self, contents: Contents, options: TorrentOptions) -> None:
+        interrupted = await self._interrupt()
+        before = self.options.files
+        await contents.on_thread(contents.select, options)  # of 100,000 files it takes a while
+        self._keep(options, await contents.on_thread(options.to_record))
+        self.wanted_bytes = contents.wanted_bytes
+        live = self._swarm if self.state in RUNNING else None
+        if live is not None and await contents.find_strangers(live.disk.storage, before):
+            await self._put_down()  # they must be hashed before anything is written to them
+            self._have, live, interrupted = None, None, True
+        if live is not None:
+            await self._reselect(live, contents)
+        elif self.is_asleep or interrupted:
+            self._set_state("starting")
+            self._beginning = self._spawn(self._begin(join=self.running), "select")
+        self.row.complete = self.is_complete
+        self.note()
 
     async def _interrupt(self) -> bool:
         """End a start that is under way, which must begin again with other wishes (a check goes on where it was)."""
@@ -167,7 +182,7 @@ class Torrent(Life):
         if beginning is None or beginning.done():
             return False
         beginning.cancel()
-        await finish(_until_done(beginning))
+        await asyncio.wait([beginning])
         return True
 
     async def _reselect(self, swarm: Swarm, contents: Contents) -> None:
@@ -188,9 +203,23 @@ class Torrent(Life):
             self._owner.rearrange()
         elif self.state == "downloading" and swarm.picker.is_done:
             self.download_completed()
+        elif self.state == "seeding":
+            await self._take_in(swarm, contents)
+
+    async def _take_in(self, swarm: Swarm, contents: Contents) -> None:
+        """All pieces of the files newly wanted were there: these got their bytes from the part file, and are complete."""
+        try:
+            await contents.on_thread(contents.finish_files)
+            contents.record.is_open = True  # it knows nothing of them yet
+            await contents.settle(swarm.picker.have, {})
+        except StorageError as error:
+            self._fail(error)
+            raise
 
     def limit(self, *, down: int | None = None, up: int | None = None) -> None:
-        """Bytes/s for this torrent alone; 0: no limit of its own; None: as it is."""
+        """Bytes/s for this torrent alone; 0: no limit of its own; None: as it is. ValueError for less than nothing."""
+        if (down or 0) < 0 or (up or 0) < 0:
+            raise ValueError(f"a limit of {down} down, {up} up; 0 is no limit")
         options = self.options
         self._keep(replace(options, down=options.down if down is None else down, up=options.up if up is None else up))
         if self._swarm is not None:
@@ -286,7 +315,3 @@ class Torrent(Life):
     def session_limits(self) -> tuple[float, float]:
         """Bytes/s down and up over all torrents; 0: none."""
         return self._owner.limits()
-
-
-async def _until_done(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])

@@ -44,7 +44,9 @@ class UploadOwner(Protocol):
 
     def now(self) -> float: ...
 
-    def uploaded(self, length: int) -> None: ...
+    def asked(self, peer: Peer, piece: int) -> None: ...
+
+    def uploaded(self, peer: Peer, piece: int, length: int) -> None: ...
 
     def read_failed(self, error: StorageError) -> None: ...
 
@@ -57,6 +59,7 @@ class Upload:
 
     __slots__ = (
         "_ahead",
+        "_asked_last",
         "_batch",
         "_choked_at",
         "_disk",
@@ -72,10 +75,10 @@ class Upload:
         "_settled_at",
         "_stuck_at",
         "_stuck_since",
+        "free_rider",
         "gives",
         "queue",
         "rate",
-        "refused",
         "taken_before",
         "unchoked_since",
     )
@@ -103,11 +106,12 @@ class Upload:
         self._sending: list[bytearray] = []  # buffers the transport still points into
         self._sending_since = now
         self._ahead = FIRST_AHEAD
+        self._asked_last = -1  # the piece of its last request
         self._stuck_at = 0  # bytes taken when its present STUCK seconds began, and when that was
         self._stuck_since: float | None = None
         self._choked_at = -CHOKE_CROSSING
         self.gives = self._last_gave = 0.0
-        self.refused = False  # it owes us, and choked us when we wanted something of it
+        self.free_rider = False
         self._got = 0
         self._settled_at = now
 
@@ -118,6 +122,9 @@ class Upload:
         for block in requests:
             if not wire.we_choke and len(self.queue) < MOST_REQUESTS and self._owner.may_serve(self._peer, block.piece):
                 self.queue.append(block)
+                if block.piece != self._asked_last:
+                    self._asked_last = block.piece
+                    self._owner.asked(self._peer, block.piece)
                 continue
             wire.send_reject(block)
             in_vain += not wire.we_choke or now - self._choked_at > CHOKE_CROSSING
@@ -136,6 +143,7 @@ class Upload:
         """Its turn begins."""
         self._peer.wire.send_unchoke()
         self.unchoked_since = now
+        self._asked_last = -1
         self.taken_before = self.rate.total
 
     def choke(self, now: float) -> None:
@@ -192,7 +200,7 @@ class Upload:
             wire.send_block(piece, begin, view[begin - base : begin - base + length])
         self._sending.append(buffer)
         self._sending_since = now
-        self._owner.uploaded(len(view))
+        self._owner.uploaded(self._peer, batch[0].piece, len(view))
 
     def _read(self, buffer: bytearray, view: memoryview, error: StorageError | None) -> None:
         self._reading = False
@@ -238,13 +246,13 @@ class Upload:
             self._stuck_at, self._stuck_since = taken, now
         return now - self._stuck_since > STUCK
 
-    def settle(self, got: int, credit: int, now: float) -> None:
-        """A round of the choker's: ``got`` are all bytes that the peer ever gave us, ``credit`` what it may owe."""
+    def weigh(self, *, in_debt: bool) -> None:
+        """Is it a free rider? It stays one, once found out, until it is out of debt."""
         wire = self._peer.wire
-        if got > self._got:
-            self.refused = False
-        elif self.rate.total - got > credit and wire.we_interested and wire.they_choke:
-            self.refused = True
+        self.free_rider = in_debt and (self.free_rider or (wire.we_interested and wire.they_choke))
+
+    def settle(self, got: int, now: float) -> None:
+        """A round of the choker's: ``got`` are all bytes that the peer ever gave us."""
         gave = (got - self._got) / max(now - self._settled_at, 1.0)
         self.gives = (gave + self._last_gave) / 2
         self._got, self._last_gave, self._settled_at = got, gave, now

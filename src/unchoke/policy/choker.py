@@ -5,9 +5,11 @@ slot at least is *optimistic*: a random peer for three rounds, newcomers with tr
 offer yet can start, and better partners are found. Slots that no giver has earned are optimistic too; so when all our partners
 snub us, more of them look for new ones (BEP 3: "more than one concurrent optimistic unchoke").
 
-Chance is not blind: whoever had more of us than it gave, by some pieces, is drawn less and less. And who owes us, has what
-we lack and chokes us all the same is a free rider until it gives: only when nobody else wants anything, or in one round of
-six, it is served.
+Chance is not blind: whoever had more of us than it gave, by some pieces, is drawn less and less. And who gave us next to
+nothing, has what we lack and chokes us all the same lives on credit: a piece, and one more for every ``parole``. When it
+is spent the peer is a *free rider*, and gets nothing even of an idle line: in a swarm that waits for a seed all lines
+idle now and then, and one that took what falls from each would finish first. So that credit is answered, whoever gave us
+anything lately is drawn as often as a newcomer.
 
 Seeding, nobody gives, so the slots go round: each is served for its turn, then come those that wait longest, counted from
 their last turn or since they came. A turn is ``turn_pieces`` pieces, at least ``rotation``: every change leaves a piece half
@@ -50,6 +52,10 @@ class ChokerSettings:
     rotation: float = 60.0
     """Seconds a peer is served by a seed, at least, before those that wait come first; and ten times as long at most."""
 
+    parole: float = 120.0
+    """Seconds in which the credit of a peer that has what we lack, and keeps it to itself, grows by a piece. It has one from the
+    start; so a swarm of hundreds gives it the whole in time, and nobody is cast out for ever by a misunderstanding."""
+
     turn_pieces: int = 8
     """Pieces that a peer takes of a seed in one turn (libtorrent: 20). In a simulated swarm of 51 turns of 60 seconds alone cost
     the seed 2.3 copies until all had it, longer ones 1.7."""
@@ -76,7 +82,7 @@ class Candidate:
     owes: int = 0
     """Bytes that it had of us beyond what it gave (negative: that we had of it)."""
     free_rider: bool = False
-    """It owes us, and choked us when we wanted something of it; since then it gave nothing."""
+    """Its credit is spent, and it choked us when we wanted something of it."""
 
     @property
     def waits_since(self) -> float:
@@ -110,11 +116,14 @@ class Choker:
             self._optimistic = {}
             ranked = self._in_turn(interested, now) if len(interested) > slots else interested
             return dict.fromkeys(peer.key for peer in ranked[:slots])
-        chosen = self._partners([peer for peer in interested if not peer.free_rider], slots, now)
-        riders = [peer for peer in interested if peer.free_rider]
-        if riders and len(chosen) < slots and (not chosen or self._rounds % (2 * self.settings.optimistic_rounds) == 0):
-            chosen[self._rng.choice(riders).key] = None
-        return chosen
+        return self._partners([peer for peer in interested if not peer.free_rider], slots, now)
+
+    def is_in_debt(self, taken: int, gave: int, since: float) -> bool:
+        """A peer took so many bytes of us and gave so many in the ``since`` seconds that we know it: is its credit spent?
+
+        One that gives a tenth of what it takes never is: a slow line is no vice.
+        """
+        return taken - 10 * gave > self._piece_length * (1 + since / self.settings.parole)
 
     def _partners(self, interested: list[Candidate], slots: int, now: float) -> dict[Key, None]:
         """Leeching: the best givers, and by chance some others."""
@@ -180,10 +189,11 @@ class Choker:
         return drawn
 
     def _weight(self, peer: Candidate, now: float) -> float:
-        """A piece is what a newcomer needs to have something to give; whoever owes more was given its chance."""
+        """A piece is what a newcomer needs to have something to give; whoever owes more was given its chance. One that gave us
+        something, perhaps all that it could on credit, is answered."""
         newcomer = now - peer.connected_at < self.settings.interval * self.settings.optimistic_rounds
         pieces = max(0.0, peer.owes / self._piece_length - 1)
-        return (3.0 if newcomer else 1.0) / (1 + pieces) ** 3
+        return (3.0 if newcomer or peer.gives > 0 else 1.0) / (1 + pieces) ** 3
 
     def __repr__(self) -> str:
         return f"<Choker [{self.settings.slots} slots, round {self._rounds}, {len(self._optimistic)} optimistic]>"

@@ -1,7 +1,8 @@
 """SuperSeed: a first seed that shows each peer one piece at a time, so that a whole copy leaves it before any part does twice (BEP 16).
 
 A peer that joins is told nothing of what we have but one piece, different ones for different peers. It is told of the next
-when the first was seen at somebody else: then it gave it on, or a third did. What it was not told of it is not given.
+when the first was seen at somebody else: then it gave it on, or a third did. What it was not told of it is not given. On a fast
+line it is told of several at a time, or each piece would cost a round through the swarm.
 A piece counts as out once somebody shows it; one whose only taker left without that is shown again. When every piece
 was shown to somebody, only those are shown again that no more than one peer has and nobody is to give on: the rest the peers
 have from each other.
@@ -42,14 +43,14 @@ class SuperSeedSettings:
 
 
 class _Taker:
-    """One peer: what it was told of, and the piece that it is to give on."""
+    """One peer: what it was told of, and the pieces that it is to give on, with the bytes of each that it was given."""
 
-    __slots__ = ("idle", "piece", "since", "told")
+    __slots__ = ("idle", "pieces", "since", "told")
 
     def __init__(self, count: int, now: float) -> None:
         self.told: bitarray = zeros(count, "big")
-        self.piece: int | None = None
-        self.since = now  # when it was told of it
+        self.pieces: dict[int, int] = {}
+        self.since = now  # when it was told of the last
         self.idle = False  # it may be told of any piece, as our line idles
 
 
@@ -97,22 +98,24 @@ class SuperSeed:
     def gone(self, key: Key) -> None:
         """Its piece, if nobody else shows it, goes to another."""
         taker = self._takers.pop(key, None)
-        if taker is not None and taker.piece is not None and not self._out[taker.piece]:
-            self._fresh[taker.piece] = not any(other.piece == taker.piece for other in self._takers.values())
+        for piece in taker.pieces if taker is not None else ():
+            if not self._out[piece]:
+                self._fresh[piece] = not any(piece in other.pieces for other in self._takers.values())
 
     def may_have(self, key: Key, piece: int) -> bool:
         """Was it told of this piece?"""
         taker = self._takers.get(key)
         return taker is not None and bool(taker.told[piece])
 
-    def reveal(self, key: Key, has: bitarray, now: float) -> int | None:
-        """The piece to tell this peer of now, if it has none to give on. ``has``: what it has."""
+    def reveal(self, key: Key, has: bitarray, now: float, depth: int = 1) -> int | None:
+        """The piece to tell this peer of now, if it has fewer than ``depth`` to give on. ``has``: what it has."""
         taker = self._takers.get(key)
-        if taker is None or taker.piece is not None:
+        if taker is None or (len(taker.pieces) >= depth and not taker.idle):
             return None
         piece = self._choose(~(has | taker.told), any_out=taker.idle)
         if piece is not None:
-            taker.piece, taker.since, taker.idle = piece, now, False
+            taker.pieces[piece], taker.since = 0, now
+            taker.idle = False
             taker.told[piece] = 1
             self._fresh[piece] = 0
         return piece
@@ -128,15 +131,31 @@ class SuperSeed:
             self._fresh &= ~pieces
         free: list[Key] = []
         for other, taker in self._takers.items():
-            piece = taker.piece
-            if piece is None:
+            if other == key and len(self._takers) > 1:  # alone it can give to nobody: then its own word is enough
                 continue
-            shown = pieces == piece if isinstance(pieces, int) else bool(pieces[piece])
-            # Alone it can give to nobody: then its own word is enough.
-            if shown and (other != key or len(self._takers) == 1):
-                taker.piece = None
+            if isinstance(pieces, int):
+                shown = [pieces] if pieces in taker.pieces else []
+            else:
+                shown = [piece for piece in taker.pieces if pieces[piece]]
+            for piece in shown:
+                del taker.pieces[piece]
+            if shown:
                 free.append(other)
         return free
+
+    def gave(self, key: Key, piece: int, length: int, size: int, now: float) -> bool:
+        """``length`` bytes of a piece of ``size`` went to this peer. True: it is alone and has the whole of it, which many do not say
+        to whom they have it from; it may be told of another."""
+        self.uploaded_at = now
+        taker = self._takers.get(key)
+        if taker is None or piece not in taker.pieces:
+            return False
+        taker.pieces[piece] += length
+        if len(self._takers) > 1 or taker.pieces[piece] < size:
+            return False
+        del taker.pieces[piece]
+        self._out[piece] = 1
+        return True
 
     def told(self, key: Key) -> bitarray:
         """All that this peer was told of."""
@@ -164,10 +183,11 @@ class SuperSeed:
         since = float("inf")
         for key, has in lacking.items():
             taker = self._takers.get(key)
-            if taker is not None and (taker.piece is None or has[taker.piece]) and taker.since < since:
+            if taker is not None and all(has[piece] for piece in taker.pieces) and taker.since < since:
                 found, since = key, taker.since
         if found is not None:
-            self._takers[found].piece, self._takers[found].idle = None, True
+            self._takers[found].pieces.clear()
+            self._takers[found].idle = True
 
     def _choose(self, candidates: bitarray, *, any_out: bool) -> int | None:
         found = candidates & self._fresh
@@ -176,8 +196,8 @@ class SuperSeed:
             if not any_out:  # else the line idles, so nothing is on its way: whoever has it keeps it to himself
                 found = candidates & self._out
                 for taker in self._takers.values():
-                    if taker.piece is not None:
-                        found[taker.piece] = 0
+                    for piece in taker.pieces:
+                        found[piece] = 0
             if not found.any():
                 return None
             found = self._rarest(found)

@@ -299,6 +299,11 @@ class PeerWire:
     def send_have(self, piece: int) -> None:
         self._out.append(m.encode_have(piece))
 
+    def send_suggest(self, piece: int) -> None:
+        """Advice; only with the fast extension (BEP 6)."""
+        if self.fast:
+            self._out.append(m.encode_suggest(piece))
+
     def send_requests(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         self._out.append(m.encode_requests(blocks))
 

@@ -94,8 +94,11 @@ class Storage(Protocol):
     def gaps(self, start: int, length: int) -> list[Gap]:
         """The runs inside ``length`` bytes from ``start`` that are known without reading, rising, none empty."""
 
-    def flush(self) -> None:
-        """Let everything written so far reach the disk, and the names of the files made for it."""
+    def flush(self, *, everything: bool = False) -> None:
+        """Let everything written so far reach the disk, and the names of the files made for it.
+
+        ``everything``: also what others wrote, such as a run before this one that was killed.
+        """
 
     def close(self) -> None:
         """Give every descriptor back. Later calls raise StorageError. Safe to call twice."""

@@ -78,7 +78,7 @@ class MemoryStorage:
         check_bounds(start, length, self.layout.total_length)
         return [Gap(start, length, False)] if self.data is None and length else []
 
-    def flush(self) -> None:
+    def flush(self, *, everything: bool = False) -> None:
         """Nothing to do."""
 
     def close(self) -> None:

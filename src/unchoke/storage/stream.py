@@ -85,8 +85,13 @@ class FileStream:
                     found.append(gap)
         return found
 
-    def flush(self) -> None:
-        """fdatasync of every file written since the last flush that succeeded, then fsync of folders with new names in them."""
+    def flush(self, *, everything: bool = False) -> None:
+        """fdatasync of every file written since the last flush that succeeded, then fsync of folders with new names in them.
+
+        ``everything``: of every file that is there, and of all their folders.
+        """
+        if everything:
+            self._take_for_dirty()
         with self._lock:
             dirty = sorted(self._dirty)
             self._dirty.clear()
@@ -98,6 +103,16 @@ class FileStream:
                     self._dirty.update(dirty[position:])
                 raise
         self._maker.folders.sync()
+
+    def _take_for_dirty(self) -> None:
+        """Nobody knows what an earlier run left unsynced."""
+        there = [file for file in range(self._places.part + 1) if self._places.stat(file) is not None]
+        for file in there:
+            self._maker.folders.note(self._places.folder, self._places.parts(file))
+        if there:
+            self._maker.folders.add([os.path.dirname(self._places.folder)])
+        with self._lock:
+            self._dirty.update(there)
 
     def close(self) -> None:
         """Close the descriptors; nothing is synced. Calls under way on other threads may finish."""

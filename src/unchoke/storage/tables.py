@@ -98,14 +98,16 @@ def remove_torrent(connection: sqlite3.Connection, key: Key) -> bool:
     return True
 
 
-def read_resume(connection: sqlite3.Connection, key: Key) -> ResumeRow | None:
-    """What is recorded of a torrent's data. Raises RecordError if that is damaged."""
+def read_resume(connection: sqlite3.Connection, key: Key, *, with_files: bool = True) -> ResumeRow | None:
+    """What is recorded of a torrent's data. Raises RecordError if that is damaged.
+
+    Without ``with_files`` the row lacks ``files`` and ``partial``, which may be the most of it.
+    """
     columns = f"SELECT have, durable, open, boot_id, device FROM resume {_MINE}"
     values = connection.execute(columns, _bind(key)).fetchone()
     if values is None:
         return None
     have, durable, marks, boot_id, device = values
-    files = connection.execute(f"SELECT files, partial FROM files {_MINE}", _bind(key)).fetchone()
     row = ResumeRow(
         have=unpack_bits(have),
         durable=unpack_bits(durable),
@@ -115,6 +117,9 @@ def read_resume(connection: sqlite3.Connection, key: Key) -> ResumeRow | None:
     )
     if len(row.have) != len(row.durable):
         raise RecordError("the record of pieces is damaged")
+    if not with_files:
+        return row
+    files = connection.execute(f"SELECT files, partial FROM files {_MINE}", _bind(key)).fetchone()
     if files is not None:
         row.files, row.partial = unpack_files(files[0]), unpack_partial(files[1])
     return row

@@ -37,7 +37,7 @@ from unchoke.testing.fakepeer import FakePeer, FakeServer, Frame, seeding, wrong
 from unchoke.testing.faults import CrashedError, Faults, FaultyStorage
 from unchoke.testing.network import SimHost, SimNetwork
 from unchoke.testing.ram import RamDisk
-from unchoke.testing.swarm import LogLine, Member, SimSwarm, swarm
+from unchoke.testing.swarms import LogLine, Member, SimSwarm, swarm
 from unchoke.testing.torrents import TinyTorrent, make_torrent
 from unchoke.testing.tracker import SimTracker
 

@@ -82,12 +82,12 @@ class FaultyStorage:
             if fits < len(view):
                 raise storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "write", "simulated disk")
 
-    def flush(self) -> None:
-        """Everything written so far is durable when this returns."""
+    def flush(self, *, everything: bool = False) -> None:
+        """Everything written so far is durable when this returns, whoever wrote it."""
         with self._lock:
             if self._change():
                 self._lose_power()
-            self._inner.flush()
+            self._inner.flush(everything=everything)
             self._unflushed.clear()
 
     def read_into(self, start: int, buffer: memoryview) -> None:
@@ -124,8 +124,13 @@ class FaultyStorage:
     def after_crash(self, faults: Faults | None = None) -> FaultyStorage:
         """The same disk with power again, what survived on it."""
         made = FaultyStorage(self._inner, self._total, faults, rng=self._rng)
-        made._written |= self._written
+        made.keep_history(self)
         return made
+
+    def keep_history(self, earlier: FaultyStorage) -> None:
+        """This is the same disk as ``earlier`` was: what was written then was written, what was not flushed is not yet."""
+        self._written |= earlier._written
+        self._unflushed.update(earlier._unflushed)
 
     def is_written(self, start: int, length: int) -> bool:
         """Every page with one of these bytes was written to (in this run or before the crash)."""

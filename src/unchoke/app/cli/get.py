@@ -84,7 +84,12 @@ class Wish:
 @click.option("--ratio", type=click.FloatRange(0), metavar="R", help="Seed until R times its size was given.")
 @click.option("--seed-time", type=DURATION, metavar="TIME", help="Seed for so long, like 30m.")
 @click.option("--sequential", is_flag=True, help="Fetch the pieces first to last.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after so long without progress (exit 8).")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    metavar="TIME",
+    help="Give up after so long without progress (exit 8; 9: no room).",
+)
 @click.option("--overwrite", is_flag=True, help="Write over files that are not ours.")
 @click.option(
     "--save-torrent", type=click.Path(dir_okay=False), metavar="FILE", help="Keep the .torrent (of one SOURCE)."
@@ -220,7 +225,8 @@ class Getting:
         self._wish = wish
         self._outcomes: list[UnchokeError | None] = [None] * len(wish.sources)
         self._torrents: dict[int, Torrent] = {}
-        self._taken: dict[int, int] = {}  # bytes taken by earlier runs
+        self._in_use: set[bytes] = set()
+        self._before: dict[int, tuple[int, float]] = {}  # bytes taken and seconds of downloading by earlier runs
         self._hooks: set[asyncio.Task[None]] = set()
         self._keeping = network.keeping(face)
         self._locks = contextlib.ExitStack()
@@ -262,7 +268,8 @@ class Getting:
             metainfo = await load(source)
             if wish.save_torrent is not None:
                 _save(wish.save_torrent, metainfo.data, overwrite=wish.overwrite)
-            if metainfo.infohash not in session.torrents:  # the same one named twice is no other process
+            if metainfo.infohash not in self._in_use:  # the same one named twice is no other process
+                self._in_use.add(metainfo.infohash)
                 self._locks.enter_context(self._keeping.use(metainfo.infohash, wish.folder, metainfo.name))
             torrent = await session.add(
                 metainfo,
@@ -275,7 +282,7 @@ class Getting:
                 peers=addresses,
             )
             self._torrents[number] = torrent
-            self._taken[number] = torrent.snapshot().downloaded
+            self._before[number] = _spent(torrent)
             reporter.happened("added", torrent.snapshot())
             await self._within(torrent, session)
         except UnchokeError as error:
@@ -343,15 +350,14 @@ class Getting:
                 snapshot = torrent.snapshot()
                 if self._wish.seeds:
                     reporter.happened("finished", snapshot, path=str(torrent.path))
-                taken = snapshot.downloaded - self._taken[number]
+                taken, took = (now - before for now, before in zip(_spent(torrent), self._before[number], strict=True))
+                size = format_size(snapshot.wanted)
                 if not taken:
-                    reporter.say(f"already complete: {clean(str(torrent.path))} ({format_size(snapshot.wanted)})")
+                    reporter.say(f"already complete: {clean(str(torrent.path))} ({size})")
                     continue
-                took = max(snapshot.active_time - snapshot.seeding_time, 1e-3)  # over all runs, as are the bytes
-                average = format_rate(snapshot.downloaded / took)
-                reporter.say(
-                    f"done: {clean(str(torrent.path))} ({format_size(snapshot.wanted)} in {format_duration(took)}, {average})"
-                )
+                part = f", {format_size(taken)} of it now" if taken < 0.99 * snapshot.wanted else ""
+                average = format_rate(taken / max(took, 1e-3))
+                reporter.say(f"done: {clean(str(torrent.path))} ({size}{part} in {format_duration(took)}, {average})")
             elif isinstance(error, StoppedError) and torrent is not None and stopped:
                 snapshot = torrent.snapshot()
                 reporter.happened("stopped", snapshot, path=str(torrent.path), code=error.exit_code)
@@ -372,5 +378,11 @@ async def _done_or_room(torrent: Torrent) -> None:
                 return
             except NoSpaceError:
                 pass
-            while torrent.state == "no space":
+            while isinstance(torrent.error, NoSpaceError):  # also while it leaves the swarm to begin again
                 await anext(events)
+
+
+def _spent(torrent: Torrent) -> tuple[int, float]:
+    """Bytes taken and seconds of downloading, over all runs."""
+    snapshot = torrent.snapshot()
+    return snapshot.downloaded, snapshot.active_time - snapshot.seeding_time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,14 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` on the fastest loop this machine has."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
+
+
+def calm_collector() -> None:
+    """Whatever was made until now stays as long as the process: the garbage collector need not walk through it again.
+
+    A full collection holds the loop: 150 ms were seen with 5,000 torrents. A library must not decide that for its host.
+    """
+    gc.freeze()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -94,6 +103,9 @@ async def run_session(
     try:
         with stop_signal() as stop:
             async with Session(settings, state=state) as session:
+                calm_collector()
+                if session.resume.notice:
+                    reporter.say(clean(session.resume.notice))
                 working = asyncio.ensure_future(work(session))
                 others = [asyncio.ensure_future(draw(session)), asyncio.ensure_future(stop.wait())]
                 try:

@@ -21,7 +21,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from unchoke.engine.contents import MakeStorage
-from unchoke.engine.events import Event, EventsLost, TorrentCompleted
+from unchoke.engine.events import Event, EventsLost, StateChanged, TorrentCompleted
 from unchoke.engine.resume import StateStore
 from unchoke.engine.session import Session
 from unchoke.engine.settings import Settings
@@ -138,7 +138,9 @@ class Member:
 
     def heard(self, event: Event | EventsLost, at: float) -> None:
         """Its own event."""
-        if isinstance(event, TorrentCompleted) and self.finished_at is None:
+        # Who is complete when it starts again has no completion to tell of.
+        is_done = isinstance(event, TorrentCompleted) or (isinstance(event, StateChanged) and event.state == "seeding")
+        if is_done and self.finished_at is None:
             self.finished_at = at
             self.done.set()
 
@@ -196,7 +198,9 @@ class SimSwarm:
         ``Session``'s, ``options`` are ``Session.add``'s."""
         host = self.network.host(self._address(), up=up, down=down, latency=latency, reachable=reachable)
         disk = RamDisk(self.torrent.data if complete else None)
-        member = Member(self, name, host, settings or self.settings, self._rng.getrandbits(64), disk)
+        member = Member(
+            self, name, host, simulated(settings) if settings else self.settings, self._rng.getrandbits(64), disk
+        )
         member.options = {"trackers": [self.tracker.url], **({"trust": True} if complete else {}), **options}
         member.storage = storage or disk.open
         member.state = state

@@ -1,0 +1,55 @@
+"""Parsing: a .torrent file read on a thread, large ones without the garbage collector.
+
+A list of 100,000 files makes some 300,000 records that live for half a second, and while they grow the collector walks through all
+of them four times. Each time it holds the interpreter, and with it the loop, for 50 ms and more, and finds nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+from threading import Lock
+from types import TracebackType
+
+from unchoke.protocol.metainfo import Metainfo
+
+#: Bytes from which on a .torrent file is large.
+LARGE = 512 * 1024
+
+
+class NoCollector:
+    """The process's collector rests until the last of those that want it so is done; one that was off stays off."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wanted = 0
+        self._was_on = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._wanted:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._wanted += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if not self._wanted and self._was_on:
+                gc.enable()
+
+    def __repr__(self) -> str:
+        return f"<NoCollector [{self._wanted} want it]>"
+
+
+#: The process has one collector.
+no_collector = NoCollector()
+
+
+def parse(data: bytes) -> Metainfo:
+    """The Metainfo of a .torrent file. Blocking. Raises MetainfoError."""
+    if len(data) < LARGE:
+        return Metainfo.from_bytes(data)
+    with no_collector:
+        return Metainfo.from_bytes(data)

@@ -134,7 +134,10 @@ async def test_a_folder_that_is_not_there_is_not_begun_anew(place: Place, given:
     away = place.out.rename(place.out.with_name("away"))
     async with place.start() as get:
         assert await get.ended() == FILES
-    assert f"unchoke: the files of album are gone from {place.out}: were they moved, or their disk taken away?" in get.output
+    assert (
+        f"unchoke: the files of album are gone from {place.out}: were they moved, or their disk taken away?"
+        in get.output
+    )
     assert not place.out.exists()
     away.rename(place.out)
     said = await place.get()

@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unchoke.engine.announcer import AnnounceCounts, Announcer
+from unchoke.engine.announcer import Announcer, AnnouncerOwner
 from unchoke.engine.contents import Contents, Found, MakeStorage
 from unchoke.engine.disk import Disk
 from unchoke.engine.doorbell import Doorbell
@@ -28,8 +29,6 @@ from unchoke.engine.events import (
     EventBus,
     StateChanged,
     TorrentCompleted,
-    TrackerAnnounced,
-    TrackerFailed,
 )
 from unchoke.engine.ledger import Ledger
 from unchoke.engine.options import TorrentOptions
@@ -40,6 +39,7 @@ from unchoke.engine.resume import Resume, TorrentRow
 from unchoke.engine.settings import Settings
 from unchoke.engine.swarm import Swarm
 from unchoke.engine.tasks import Executor, Tasks, finish, on_thread
+from unchoke.engine.trackers import Trackers
 from unchoke.engine.upkeep import Upkeep
 from unchoke.errors import (
     ForeignFileError,
@@ -50,7 +50,6 @@ from unchoke.errors import (
     StorageError,
     UnchokeError,
 )
-from unchoke.policy.announce import TrackerState
 from unchoke.policy.goals import GoalSettings, next_look, reached
 from unchoke.policy.peerlist import Source
 from unchoke.policy.picker import PickerSettings, PiecePicker
@@ -89,6 +88,7 @@ class LifeOwner(Protocol):
     executor: Executor | None
     make_storage: MakeStorage | None
     resume: Resume
+    wake_room: asyncio.Semaphore
 
     def now(self) -> float: ...
 
@@ -102,7 +102,7 @@ class LifeOwner(Protocol):
 
     def dial(self, address: Address, swarm: Swarm) -> None: ...
 
-    def make_announcer(self, torrent: Any) -> Announcer: ...
+    def make_announcer(self, torrent: Any, owner: AnnouncerOwner) -> Announcer: ...
 
     def make_swarm(self, torrent: Any, metainfo: Metainfo, storage: Storage, picker: PiecePicker) -> Swarm: ...
 
@@ -133,15 +133,12 @@ class Life:
 
     __slots__ = (
         "__weakref__",
-        "_announcer",
         "_awake_since",
         "_beginning",
         "_contents",
         "_doorbell",
-        "_farewell",
         "_given_peers",
         "_have",
-        "_hurried",
         "_looking",
         "_metainfo",
         "_moving",
@@ -166,6 +163,7 @@ class Life:
         "row",
         "running",
         "state",
+        "trackers",
         "wanted_bytes",
     )
 
@@ -182,13 +180,15 @@ class Life:
         self.error_since = self.retry_at = 0.0
         self.wanted_bytes = row.size
         self.ledger = Ledger(row)
+        self.trackers = Trackers(
+            self, self.ledger, partial(owner.make_announcer, self), owner.settings.announce.stop_timeout
+        )
         self.closed = False
         self._owner = owner
         self._metainfo = metainfo
         self._tasks: Tasks | None = None
         self._outcome: Outcome | None = None
         self._swarm: Swarm | None = None
-        self._announcer: Announcer | None = None
         self._doorbell: Doorbell | None = None
         self._contents: Contents | None = None
         self._have: bitarray | None = None  # what is known while no swarm knows better
@@ -197,10 +197,9 @@ class Life:
         self._awake_since = 0.0
         self._upkeep: Upkeep | None = None
         self._beginning: asyncio.Task[None] | None = None
-        self._waived = self._removed = self._hurried = self._looking = self._recheck = False
+        self._waived = self._removed = self._looking = self._recheck = False
         self._retries = 0
         self._moving = asyncio.Lock()  # start, stop, verify, sleep and the end come one after the other
-        self._farewell: asyncio.Task[None] | None = None
         if metainfo is not None:
             self._load_contents(metainfo)
 
@@ -249,21 +248,17 @@ class Life:
         return self._have
 
     @property
-    def announcer(self) -> Announcer | None:
-        return self._announcer
-
-    @property
     def contents(self) -> Contents | None:
         return self._contents
 
     async def _restart(self) -> None:
         """Begin again. A caller that may be cancelled runs it with ``finish``."""
         rested = self.state in ("stopped", "queued")
-        if self._announcer is not None or self._swarm is not None:  # after an error it is still half in the swarm
+        if self.trackers.know_us or self._swarm is not None:  # after an error it is still half in the swarm
             await self._leave("stopped", "")
         if rested:
             self._have = None  # its files were anybody's meanwhile: what was recorded of them says whether they are as we left them
-        self._hurried = False
+        self.trackers.calm()
         self.error = None
         self._set_state("checking" if self._have is None else "starting")
         self._beginning = self._spawn(self._begin(), "begin")
@@ -379,19 +374,16 @@ class Life:
         self._retries = 0
         self.error = None
         self._awake_since = now
-        partial, self._partial = self._partial, {}
-        if partial and not picker.is_done:
-            swarm.intake.take_up(partial)
+        half, self._partial = self._partial, {}
+        if half and not picker.is_done:
+            swarm.intake.take_up(half)
         if picker.is_done:
             if self.state != "seeding":  # else it slept
                 self._enter_seeding()
                 self._waived = self._goal_words(now) is not None  # its user wants more of it
         else:
             self._set_state("downloading")
-        if self._announcer is None:
-            self._announcer = owner.make_announcer(self)
-            self.ledger.announced()
-            self._announcer.start(now)
+        self.trackers.heartbeat(now)
         swarm.peerlist.add(self._given_peers, Source.USER, now)
         if self._doorbell is not None:
             doorbell, self._doorbell = self._doorbell, None
@@ -429,7 +421,8 @@ class Life:
 
     async def _wake_up(self) -> None:
         try:
-            await self._begin()
+            async with self._owner.wake_room:  # whoever knows ten thousand infohashes must not wake them all at once
+                await self._begin()
         finally:
             self._looking = False
             if self._doorbell is not None:
@@ -463,10 +456,10 @@ class Life:
         if self._doorbell is not None:
             self._doorbell.close("the torrent is stopped")
         try:
-            await self._leave_trackers()
+            await self.trackers.leave()
         finally:
             await self._put_down()
-        self._hurried = False
+        self.trackers.calm()
         self._set_state(state, reason)
 
     async def _put_down(self) -> None:
@@ -493,22 +486,9 @@ class Life:
             self._have = None  # the record knows better what is left
         await contents.close()
 
-    async def _leave_trackers(self) -> None:
-        announcer, self._announcer = self._announcer, None
-        if announcer is None:
-            return
-        if not self._hurried:
-            leaving = announcer.aclose(self._owner.settings.announce.stop_timeout)
-            self._farewell = asyncio.get_running_loop().create_task(leaving)
-            await asyncio.gather(self._farewell, return_exceptions=True)
-            self._farewell = None
-        await announcer.aclose(0.0)  # what a farewell cut short left running; else nothing
-
     def hurry(self) -> None:
         """Whoever waits for our leaving, now or in a moment, waits no longer for trackers."""
-        self._hurried = True
-        if self._farewell is not None:
-            self._farewell.cancel()
+        self.trackers.hurry()
 
     # ------------------------------------------------------------------ failing, and going on
 
@@ -637,25 +617,20 @@ class Life:
             return
         if self.state not in RUNNING:
             return
-        if self._announcer is None:  # restored, and asleep: this is its turn to announce itself
-            self._announcer = self._owner.make_announcer(self)
-            self.ledger.announced()
-            self._announcer.start(now)
-        else:
-            self._announcer.heartbeat(now)
+        self.trackers.heartbeat(now)
         if self._swarm is None:
             goal_after = self._goal_after(now)
             if goal_after <= 0:
                 self._owner.goal_reached(self, self.goals.action, self._goal_words(now) or "")
             else:
-                self._owner.due(self, min(self._announcer.next_look, now + goal_after))
+                self._owner.due(self, min(self.trackers.next_look, now + goal_after))
             return
         self._owner.due(self, now + 1.0)
         self._swarm.heartbeat(now)
         if self._swarm is None or self.state not in RUNNING:
             return  # it failed in the midst of that
         if self.state == "downloading" and len(self._swarm.peers) < FEW_PEERS and not self._swarm.dialing:
-            self._announcer.want_more_peers()
+            self.trackers.want_more_peers()
         self._dial(now)
         self.ledger.count(now)
         self._keep_up(now, self._swarm)
@@ -746,8 +721,7 @@ class Life:
             return
         if self.state != "downloading" or not swarm.picker.is_done:
             return
-        if self._announcer is not None:
-            self._announcer.completed()
+        self.trackers.completed()
         self.row.completed_at = self._owner.wall_clock()
         self._owner.bus.publish(TorrentCompleted(self.infohash))
         self._enter_seeding()
@@ -766,20 +740,17 @@ class Life:
         self._owner.peers_changed(change)
 
     def peers_needed(self) -> None:
-        if self._announcer is not None and self.state in RUNNING:
-            self._announcer.want_more_peers()
+        if self.state in RUNNING:
+            self.trackers.want_more_peers()
 
-    # ------------------------------------------------------------------ what the announcer asks (AnnouncerOwner)
+    # ------------------------------------------------------------------ what its trackers ask (TrackersOwner)
 
-    def announce_counts(self) -> AnnounceCounts:
-        """Since the start, as trackers want it (BEP 3)."""
+    def bytes_left(self) -> int:
+        """Wanted bytes that are not there, as far as is known."""
         contents, have = self._contents, self.have
         if have is None or contents is None:
-            left = 0 if self.row.complete else self.row.size
-        else:
-            left = contents.bytes_of(contents.wanted & ~have)
-        up, down = self.ledger.since_start
-        return AnnounceCounts(uploaded=up, downloaded=down, left=left)
+            return 0 if self.row.complete else self.row.size
+        return contents.bytes_of(contents.wanted & ~have)
 
     def peers_wanted(self) -> int:
         """How many addresses would help. A seed that nobody can dial must dial itself, but needs few."""
@@ -788,8 +759,8 @@ class Life:
         most = self._owner.settings.network.max_connections_per_torrent if self.state == "downloading" else FEW_PEERS
         return max(0, most - (len(self._swarm.peers) if self._swarm is not None else 0))
 
-    def peers_found(self, addresses: Sequence[Address], tracker: str) -> None:
-        self._owner.bus.publish(TrackerAnnounced(self.infohash, tracker, len(addresses)))
+    def addresses_found(self, addresses: Sequence[Address]) -> None:
+        """Peers, perhaps. Who sleeps wakes for them."""
         if self._swarm is not None:
             self._swarm.peerlist.add(addresses, Source.TRACKER, self._owner.now())
             self._dial(self._owner.now())
@@ -797,11 +768,10 @@ class Life:
             self._given_peers = list(addresses[:FEW_PEERS])
             self._wake()
 
-    def tracker_changed(self, state: TrackerState) -> None:
-        if state.error:
-            self._owner.bus.publish(TrackerFailed(self.infohash, state.url, state.error))
-        if self._announcer is not None and self._swarm is None:
-            self._owner.due(self, self._announcer.next_look)
+    def trackers_moved(self) -> None:
+        """They want to be looked at at another time; who is awake looks each second anyway."""
+        if self._swarm is None:
+            self._owner.due(self, self.trackers.next_look)
 
     def __repr__(self) -> str:
         asleep = ", asleep" if self.is_asleep else ""

@@ -7,11 +7,18 @@ of them four times. Each time it holds the interpreter, and with it the loop, fo
 from __future__ import annotations
 
 import gc
+import os
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
+from unchoke.errors import NotFoundError, StorageError, UnsupportedError
 from unchoke.protocol.metainfo import Metainfo
 
+Source = str | os.PathLike[str] | bytes | Metainfo
+
+#: A .torrent file larger than this is refused before it is read (100,000 files make about 10 MB).
+MOST_METAINFO = 64 * 1024 * 1024
 #: Bytes from which on a .torrent file is large.
 LARGE = 512 * 1024
 
@@ -53,3 +60,24 @@ def parse(data: bytes) -> Metainfo:
         return Metainfo.from_bytes(data)
     with no_collector:
         return Metainfo.from_bytes(data)
+
+
+def read_metainfo(source: Source) -> Metainfo:
+    """A Metainfo from a path, bytes, or one already. Raises MetainfoError, NotFoundError, StorageError."""
+    if isinstance(source, Metainfo):
+        return source
+    if isinstance(source, bytes):
+        return parse(source)
+    if isinstance(source, str) and "://" in source:
+        raise UnsupportedError(f"{source}: a session takes no URLs yet; fetch it, and give the bytes")
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_METAINFO + 1)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}", str(path)) from None
+    if len(data) > MOST_METAINFO:
+        raise StorageError(f"{path} is larger than {MOST_METAINFO >> 20} MiB: no .torrent file", str(path))
+    return parse(data)

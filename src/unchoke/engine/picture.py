@@ -63,7 +63,7 @@ def picture(torrent: Torrent, now: float) -> TorrentSnapshot:
         error_since=torrent.error_since if torrent.error is not None else None,
         retry_at=torrent.retry_at if torrent.error is not None and torrent.retry_at > now else None,
         ratio_goal=torrent.goals.ratio,
-        trackers=torrent.announcer.snapshot() if torrent.announcer is not None else (),
+        trackers=torrent.trackers.snapshot(),
         **live,
     )
 

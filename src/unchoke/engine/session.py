@@ -24,7 +24,7 @@ from types import TracebackType
 
 from unchoke.engine import events
 from unchoke.engine.admission import Places
-from unchoke.engine.announcer import Announcer
+from unchoke.engine.announcer import Announcer, AnnouncerOwner
 from unchoke.engine.contents import MakeStorage
 from unchoke.engine.dialer import Dialer, Target
 from unchoke.engine.disk import Disk
@@ -36,7 +36,7 @@ from unchoke.engine.net.tcp import TcpNetwork
 from unchoke.engine.net.transport import Network, ReceiveBuffer
 from unchoke.engine.net.udp import UdpEndpoint, UdpTrackers
 from unchoke.engine.options import TorrentOptions
-from unchoke.engine.parsing import parse
+from unchoke.engine.parsing import Source, read_metainfo
 from unchoke.engine.peer import Peer, PeerOwner
 from unchoke.engine.resume import Key, MemoryStore, Resume, SqliteStore, StateStore, TorrentRow
 from unchoke.engine.settings import Settings
@@ -45,7 +45,7 @@ from unchoke.engine.swarm import Swarm
 from unchoke.engine.tasks import Executor, Inline, Tasks, finish, on_thread
 from unchoke.engine.timetable import Timetable
 from unchoke.engine.torrent import Torrent
-from unchoke.errors import NotFoundError, StoppedError, StorageError, UnchokeError, UnsupportedError
+from unchoke.errors import StoppedError, StorageError, UnchokeError, UnsupportedError
 from unchoke.policy.choker import SlotPool
 from unchoke.policy.goals import GoalSettings
 from unchoke.policy.picker import PiecePicker
@@ -66,16 +66,13 @@ AT_ONCE = 200
 AT_A_TIME = 20
 #: Torrents that take their leave at one time when a session ends.
 MOST_CLOSING = 500
+#: Sleeping torrents that are opened at one time for peers that came.
+MOST_WAKING = 16
 #: Torrents that are opened at one time when a session begins.
 MOST_BEGINNING = 4
 
 #: The database in a folder given as ``state``.
 DATABASE = "session.sqlite"
-
-#: A .torrent file larger than this is refused before it is read (100,000 files make about 10 MB).
-MOST_METAINFO = 64 * 1024 * 1024
-
-Source = str | os.PathLike[str] | bytes | Metainfo
 
 
 class Session:
@@ -104,6 +101,7 @@ class Session:
         self.torrents: dict[InfoHash, Torrent] = {}
         self.executor = executor
         self.make_storage = storage
+        self.wake_room = asyncio.Semaphore(MOST_WAKING)
         self._state = state
         self._secret = secret
         self._earlier: dict[Key, TorrentRow] = {}  # of a shared state: torrents of earlier runs
@@ -460,9 +458,9 @@ class Session:
     def dial(self, address: Address, swarm: Swarm) -> None:
         self._dialer.dial(address, swarm)
 
-    def make_announcer(self, torrent: Torrent) -> Announcer:
+    def make_announcer(self, torrent: Torrent, owner: AnnouncerOwner) -> Announcer:
         return Announcer(
-            torrent,
+            owner,
             torrent.row.trackers,
             user_trackers=torrent.options.trackers,
             infohash=torrent.infohash,
@@ -610,27 +608,6 @@ def _missing(rows: Sequence[TorrentRow]) -> frozenset[bytes]:
 
 async def _wait_for(task: asyncio.Task[None]) -> None:
     await asyncio.shield(task)
-
-
-def read_metainfo(source: Source) -> Metainfo:
-    """A Metainfo from a path, bytes, or one already. Raises MetainfoError, NotFoundError, StorageError."""
-    if isinstance(source, Metainfo):
-        return source
-    if isinstance(source, bytes):
-        return parse(source)
-    if isinstance(source, str) and "://" in source:
-        raise UnsupportedError(f"{source}: a session takes no URLs yet; fetch it, and give the bytes")
-    path = Path(source)
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_METAINFO + 1)
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}", str(path)) from None
-    if len(data) > MOST_METAINFO:
-        raise StorageError(f"{path} is larger than {MOST_METAINFO >> 20} MiB: no .torrent file", str(path))
-    return parse(data)
 
 
 async def download(source: Source, folder: str | os.PathLike[str] = ".", *, settings: Settings | None = None) -> Path:

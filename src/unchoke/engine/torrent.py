@@ -30,6 +30,10 @@ from unchoke.types import Address
 log = logging.getLogger(__name__)
 
 
+#: Addresses given by the user that are remembered beyond one run, the last ones.
+MOST_GIVEN = 200
+
+
 class Torrent(Life):
     """See ``docs/howto/use-the-library.md``."""
 
@@ -228,7 +232,7 @@ class Torrent(Life):
 
     def add_peers(self, addresses: Sequence[Address], source: Source = Source.USER) -> None:
         """Addresses to dial."""
-        self._given_peers += addresses
+        self._given_peers = [*self._given_peers, *addresses][-MOST_GIVEN:]
         if self._swarm is not None:
             self._swarm.peerlist.add(addresses, source, self._owner.now())
             self._dial(self._owner.now())
@@ -239,8 +243,7 @@ class Torrent(Life):
         """One more tracker, a tier of its own: it is contacted."""
         if url not in self.options.trackers:
             self._keep(replace(self.options, trackers=(*self.options.trackers, url)))
-        if self._announcer is not None:
-            self._announcer.add_tracker(url)
+        self.trackers.add(url)
 
     def snapshot(self) -> TorrentSnapshot:
         """What is now. Cheap."""

@@ -191,7 +191,7 @@ async def load(source: str) -> Metainfo:
     if not source.lower().startswith(("http://", "https://")):
         raise click.BadParameter(f"{clean(source)}: only http and https URLs can be fetched", param_hint="SOURCE")
     from unchoke.engine.net.http import HttpClient
-    from unchoke.engine.session import MOST_METAINFO
+    from unchoke.engine.parsing import MOST_METAINFO
 
     client = HttpClient()
     try:

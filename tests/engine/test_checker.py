@@ -283,3 +283,18 @@ def test_zero_pieces_of_untouched_storage_are_there_without_a_read() -> None:
     have: Bitfield = check_blocking(storage, layout, hashes(bytes(32) + bytes(8), 16))
     assert have.all()
     assert storage.data is None
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 16))
+@settings(max_examples=60, deadline=None)
+def test_in_a_hole_just_the_pieces_of_zeros_are_there(zeros: list[bool], last: int) -> None:
+    """Found by searching the hashes as one string, in which the hash of zeros may also stand across two of them."""
+    layout = TorrentLayout(16, [FileEntry((), 16 * (len(zeros) - 1) + last)])
+    wanted, across = sha1(bytes(16)).digest(), sha1(b"other").digest()
+    found = b""
+    for number, zero in enumerate(zeros):
+        size = layout.piece_size(number)
+        shifted = (across + wanted)[number % 20 :][:20]  # the beginning of the hash of zeros, but not on its place
+        found += sha1(bytes(size)).digest() if zero else shifted.ljust(20, b"x") if shifted != wanted else across
+    have = check_blocking(MemoryStorage(layout), layout, found)
+    assert [bool(have[piece]) for piece in range(len(zeros))] == zeros

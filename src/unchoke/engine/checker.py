@@ -191,6 +191,9 @@ class _Check:
         if gaps and gaps[0].missing and gaps[0].length == length:
             self._finish(run, ())
             return
+        if gaps and gaps[0].length == length:
+            self._finish(run, self._zero_pieces(run, buffer))
+            return
         missing, zeros = _coverage(self.layout, gaps)
         unread: list[int] = []
         good: list[int] = []
@@ -211,6 +214,24 @@ class _Check:
             good = self._verify_group(group, buffer)
             if not self.stopped:  # else the last one was not read to its end
                 self._finish(group, good)
+
+    def _zero_pieces(self, run: range, buffer: memoryview) -> list[int]:
+        """Which of these neighbours are zeros by their hashes, found without looking at each: threads that run Python for long, and
+        give up the interpreter only to each other, held the loop for 280 ms over 500,000 pieces of a hole."""
+        last = run[-1]
+        uniform = run if self.layout.piece_size(last) == self.layout.piece_length else run[:-1]
+        good: list[int] = []
+        if uniform:
+            zero = self._zero_hash(self.layout.piece_length, buffer)
+            hashes = self._hashes[20 * uniform.start : 20 * uniform.stop]
+            at = hashes.find(zero) if zero else -1
+            while at >= 0:
+                if not at % 20:
+                    good.append(uniform.start + at // 20)
+                at = hashes.find(zero, at + (20 - at % 20))
+        if len(uniform) < len(run) and self._zero_hash(self.layout.piece_size(last), buffer) == self._hash(last):
+            good.append(last)
+        return good
 
     def _verify_group(self, group: range, buffer: memoryview) -> list[int]:
         """Which of these neighbours verify. More than one are read at once, so they fit into the buffer."""

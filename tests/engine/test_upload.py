@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fakes import stage
-from fakes.peer import FAST, PLAIN, FakePeer, Frame, frame, request, soon
+from fakes.peer import FAST, PLAIN, FakePeer, frame, request, soon
 from fakes.stage import PIECE, Sample, swarm_of
 from unchoke.engine.disk import READ_SIZE
 from unchoke.engine.peer import Peer
@@ -23,6 +23,7 @@ from unchoke.policy.bandwidth import BandwidthSettings
 from unchoke.protocol import messages as m
 from unchoke.protocol.handshake import Reserved
 from unchoke.protocol.messages import Kind
+from unchoke.testing import Frame
 from unchoke.types import BLOCK_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

@@ -11,11 +11,12 @@ import itertools
 import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from unchoke.protocol import messages as m
 from unchoke.protocol.handshake import Handshake, Reserved
 from unchoke.protocol.messages import Kind
+from unchoke.testing import Frame
 from unchoke.types import Address, InfoHash, PeerId
 
 #: Seconds after which a test counts as stuck.
@@ -25,26 +26,6 @@ FAST = Reserved.FAST
 
 _ids = itertools.count(1)
 T = TypeVar("T")
-
-
-class Frame(NamedTuple):
-    """One message as it came: its kind (None: a keep-alive) and body."""
-
-    kind: int | None
-    body: bytes = b""
-
-    @property
-    def block(self) -> tuple[int, int, int]:
-        """Piece, begin, length of a request, cancel or reject; of a piece message too."""
-        if self.kind == Kind.PIECE:
-            piece, begin = struct.unpack_from(">II", self.body)
-            return piece, begin, len(self.body) - 8
-        piece, begin, length = struct.unpack(">III", self.body)
-        return piece, begin, length
-
-    @property
-    def number(self) -> int:
-        return int.from_bytes(self.body[:4], "big")
 
 
 def new_id() -> PeerId:

@@ -477,8 +477,8 @@ class Life:
             self._swarm = self._upkeep = None
         if contents is None:
             return
-        try:
-            if self.error is None and self._have is not None:
+        try:  # a full disk is no reason to doubt what it holds
+            if self._have is not None and (self.error is None or isinstance(self.error, NoSpaceError)):
                 await contents.settle(self._have, self._partial)
         except StorageError as error:
             log.warning("! %s: its record stays open: %s", self.name, error)

@@ -41,6 +41,11 @@ class Frame(NamedTuple):
         piece, begin, length = struct.unpack(">III", self.body)
         return piece, begin, length
 
+    @property
+    def number(self) -> int:
+        """The number that a have, suggest or allowed-fast message carries."""
+        return int.from_bytes(self.body[:4], "big")
+
 
 class FakePeer:
     """One conversation. ``handshake``: theirs, once it was read; ``frames``: their last messages; ``served``: blocks given."""

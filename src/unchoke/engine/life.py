@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unchoke.engine.announcer import Announcer, AnnouncerOwner
 from unchoke.engine.contents import Contents, Found, MakeStorage
-from unchoke.engine.disk import Disk
 from unchoke.engine.doorbell import Doorbell
 from unchoke.engine.events import (
     Event,
@@ -82,7 +81,6 @@ class LifeOwner(Protocol):
 
     settings: Settings
     rng: Random
-    disk: Disk
     file_pool: FilePool
     bus: EventBus
     executor: Executor | None
@@ -91,10 +89,6 @@ class LifeOwner(Protocol):
     wake_room: asyncio.Semaphore
 
     def now(self) -> float: ...
-
-    def port(self) -> int: ...
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> object: ...
 
     def peers_changed(self, change: int) -> None: ...
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
 
-from benchmarks import big, cases, idle, report
+from benchmarks import big, cases, idle, report, webseed
 from benchmarks.contenders import THEIRS
 from benchmarks.measure import BenchError
 from benchmarks.stage import Stage
@@ -15,6 +16,7 @@ from interop.program import HostError
 
 #: Cases about many torrents and large ones; they need no second host.
 ALONE = ("idle", "big")
+CASES = {**cases.CASES, "webseed": webseed.webseed}
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -27,7 +29,7 @@ def size(text: str) -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="unchoke beside libtorrent, here and now")
-    known = (*cases.CASES, *ALONE)
+    known = (*CASES, *ALONE)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(known)}; default: download")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=size, default=size("1GiB"), help="of the payload; default 1GiB")
@@ -62,6 +64,7 @@ def alone(args: argparse.Namespace) -> None:
 
 def main() -> int:
     args = arguments()
+    os.environ["UNCHOKE_NETWORK__DISCOVERY"] = "0"  # of all that is started here: nothing speaks unasked
     found: list[report.Series] = []
     try:
         alone(args)
@@ -69,7 +72,7 @@ def main() -> int:
             return 0
         with Stage(args.size, args.timeout) as stage:
             for name in args.cases:
-                case = cases.CASES[name]
+                case = CASES[name]
                 if name == "download" and args.aria2:
                     series = cases.download(stage, args.rounds, say, (THEIRS, cases.LIMIT, "aria2"))
                 else:

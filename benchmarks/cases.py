@@ -19,14 +19,14 @@ def download(stage: Stage, rounds: int, say: Progress, others: tuple[str, ...] =
     series = [Series("download", name, stage.size) for name in (OURS, *others)]
     for name in (THEIRS, *(LIMIT for one in series if one.name == LIMIT)):
         stage.seeder(name)
-    _take_turns(series, rounds, lambda one: stage.download(one.name, LIMIT if one.name == LIMIT else THEIRS), say)
+    take_turns(series, rounds, lambda one: stage.download(one.name, LIMIT if one.name == LIMIT else THEIRS), say)
     return series
 
 
 def limit(stage: Stage, rounds: int, say: Progress) -> list[Series]:
     """Only the machine's own limit: what a download can reach here."""
     series = [Series("limit", LIMIT, stage.size)]
-    _take_turns(series, rounds, lambda one: stage.download(LIMIT, LIMIT), say)
+    take_turns(series, rounds, lambda one: stage.download(LIMIT, LIMIT), say)
     return series
 
 
@@ -48,14 +48,14 @@ def create(stage: Stage, rounds: int, say: Progress) -> list[Series]:
         out = stage.folder / f"made-by-{one.name}.torrent"
         return stage.measure(contenders.creating(one.name, stage.payload, out))
 
-    _take_turns(series, rounds, turn, say)
+    take_turns(series, rounds, turn, say)
     return series
 
 
 def check(stage: Stage, rounds: int, say: Progress) -> list[Series]:
     """Verifying the complete payload."""
     series = [Series("check", name, stage.size) for name in (OURS, THEIRS)]
-    _take_turns(
+    take_turns(
         series,
         rounds,
         lambda one: stage.measure(contenders.checking(one.name, stage.torrent, stage.payload.parent)),
@@ -79,11 +79,11 @@ def _seeders(case: str, stage: Stage, rounds: int, say: Progress, pairs: list[tu
     for giver, _ in pairs:
         stage.seeder(giver)
     found = [Series(case, name, stage.size) for name in series]
-    _take_turns(found, rounds, turn, say)
+    take_turns(found, rounds, turn, say)
     return found
 
 
-def _take_turns(series: list[Series], rounds: int, turn: Callable[[Series], Run], say: Progress) -> None:
+def take_turns(series: list[Series], rounds: int, turn: Callable[[Series], Run], say: Progress) -> None:
     for number in range(1, rounds + 1):
         for one in series:
             settle()

@@ -17,7 +17,7 @@ from benchmarks import contenders
 from benchmarks.contenders import LIMIT, PYTHON
 from benchmarks.measure import MIB, BenchError, Run, assert_same, run
 from interop.clients import HERE
-from interop.hosts import Network, missing
+from interop.hosts import Host, Network, missing
 from interop.program import Program
 from interop.torrents import build_torrent, write_file
 
@@ -61,6 +61,11 @@ class Stage:
         self._network.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @property
+    def hosts(self) -> list[Host]:
+        """The first one serves, the second one downloads."""
+        return self._network.hosts
+
     def seeder(self, name: str) -> tuple[Program, str]:
         """The one seeder of this name (started, and ready, at the first call) and its HOST:PORT."""
         host = self._network.hosts[0]
@@ -102,7 +107,12 @@ class Stage:
     def _private(self, name: str) -> dict[str, str]:
         home = self.folder / f"home-{name}-{next(self._numbers)}"
         home.mkdir()
-        return {"UNCHOKE_HOME": str(home), "HOME": str(home), "UNCHOKE_NETWORK__DISCOVERY": "0"}
+        return {
+            "UNCHOKE_HOME": str(home),
+            "HOME": str(home),
+            "UNCHOKE_NETWORK__DISCOVERY": "0",
+            "PYTHONDONTWRITEBYTECODE": "",  # what is installed has its bytecode
+        }
 
     def _tracker(self, name: str, peer: str) -> str:
         """aria2 meets peers by a tracker only: one that knows the seeder, in a swarm nobody else announces to."""

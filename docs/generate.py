@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 import re
 import sys
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ FLOORS = (
 #: What an exit code means to whoever gets it. Every exit code of the error tree must be here.
 EXIT_CODES = {
     0: "done",
-    1: "another error; also a source of a kind that is not built yet (magnet links, infohashes, v2-only torrents)",
+    1: "another error; also a source of a kind that is not built yet (v2-only torrents)",
     2: "bad usage or configuration; also a flag that asks for what is not built yet",
     3: "not found: the torrent, its URL (HTTP 404, 410), or all of its data (`check`)",
     6: "network: a name, a port, a connection, a URL that does not answer",
@@ -50,34 +51,46 @@ EXIT_CODES = {
     26: "not a valid torrent",
     27: "not a valid magnet link",
     32: "the data does not match the hashes",
-    130: "stopped by force: a second Ctrl-C",
+    130: "stopped by force: a second Ctrl-C, or the first one of a command that has nothing to leave (`dht`, `doctor`, `show`)",
 }
 
 #: BEP: its title, and how far we speak it.
 BEPS = {
     3: ("The BitTorrent Protocol Specification", "whole"),
+    5: ("DHT Protocol", "whole"),
     6: ("Fast Extension", "whole, but that we allow nobody fast pieces"),
     7: ("IPv6 Tracker Extension", "whole"),
-    9: ("Extension for Peers to Send Metadata Files", "magnet links are read and written; metadata is not fetched yet"),
-    10: ("Extension Protocol", "the handshake"),
+    9: ("Extension for Peers to Send Metadata Files", "whole: magnet links, metadata fetched and served"),
+    10: ("Extension Protocol", "whole"),
+    11: ("Peer Exchange (PEX)", "whole"),
     12: ("Multitracker Metadata Extension", "whole; by default one tracker of every tier, by setting to the letter"),
+    14: ("Local Service Discovery", "whole"),
     15: ("UDP Tracker Protocol for BitTorrent", "whole, as client and as tracker"),
     16: ("Superseeding", "whole"),
-    19: ("WebSeed - HTTP/FTP Seeding (GetRight style)", "`url-list` is read and written; not fetched from yet"),
+    17: ("HTTP Seeding (Hoffman style)", "not spoken: nobody uses it"),
+    19: ("WebSeed - HTTP/FTP Seeding (GetRight style)", "whole, over http and https"),
     20: ("Peer ID Conventions", "we are `-UK`"),
     21: ("Extension for Partial Seeds", "`upload_only` is said and heard"),
     23: ("Tracker Returns Compact Peer Lists", "whole"),
-    24: ("Tracker Returns External IP", "understood, not used yet"),
-    27: ("Private Torrents", "kept; peers come only from trackers and addresses that were given"),
+    24: ("Tracker Returns External IP", "whole"),
+    27: ("Private Torrents", "whole: no DHT, no PEX, no LSD; peers come from trackers and addresses that were given"),
+    32: ("IPv6 extension for DHT", "whole"),
+    33: ("DHT Scrape", "whole"),
     31: ("Failure Retry Extension", "whole"),
+    40: ("Canonical Peer Priority", "whom to dial first"),
     41: ("UDP Tracker Protocol Extensions", "URL data"),
+    42: ("DHT Security Extension", "whole"),
+    43: ("Read-only DHT Nodes", "whole"),
+    44: ("Storing arbitrary data in the DHT", "whole; mutable items need the `cryptography` package"),
     47: ("Padding files and extended file attributes", "pad files are never made, and read as zeros"),
     48: ("Tracker Protocol Extension: Scrape", "whole"),
+    51: ("DHT Infohash Indexing", "answered and asked"),
     52: (
         "The BitTorrent Protocol Specification v2",
         "read and shown; a hybrid goes as v1, a v2-only torrent is refused",
     ),
-    53: ("Magnet URI extension - Select specific file indices for download", "read and written"),
+    53: ("Magnet URI extension - Select specific file indices for download", "whole"),
+    55: ("Holepunch extension", "the relay's side; connecting comes with uTP"),
 }
 
 
@@ -108,7 +121,7 @@ def settings_page() -> str:
         "A setting has a section and a name. It is taken from the first of these that has it:",
         "",
         "1. the command line, where there is a flag for it (see [cli.md](cli.md));",
-        "2. the environment: `UNCHOKE_SECTION__NAME`, for example `UNCHOKE_NETWORK__PORT=6881`;",
+        "2. the environment: `UNCHOKE_SECTION__NAME`, for example `UNCHOKE_NETWORK__PORT=6881`; a list has commas between its words;",
         "3. `config.toml`: `[network]` and below it `port = 6881`;",
         "4. its default.",
         "",
@@ -130,7 +143,7 @@ def settings_section(name: str, kind: type[Any]) -> list[str]:
     for field in dataclasses.fields(kind):
         if not words.get(field.name):
             sys.exit(f"{kind.__name__}.{field.name} has no docstring")
-        lines.append(f"| `{field.name}` | {default_words(field.default)} | {cell(words[field.name])} |")
+        lines.append(f"| `{field.name}` | {default_words(default_of(field))} | {cell(words[field.name])} |")
     return lines
 
 
@@ -146,10 +159,20 @@ def field_docstrings(kind: type[Any]) -> dict[str, str]:
     return found
 
 
+def default_of(field: dataclasses.Field[Any]) -> object:
+    """A factory asks the environment: the manual tells what comes of it where nothing is set."""
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    with unittest.mock.patch.dict("os.environ", clear=True):
+        return field.default_factory()
+
+
 def default_words(value: object) -> str:
     """As TOML has it, sizes in words beside."""
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(default_words(part).strip('`') for part in value)}]`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
@@ -187,11 +210,15 @@ def cli_page() -> str:
         command = main.get_command(context, name)
         assert command is not None
         lines += ["", f"## {name}", "", *command_section(name, command)]
+        for part in command.commands.values() if isinstance(command, click.Group) else ():
+            lines += ["", f"### {name} {part.name}", "", *command_section(f"{name} {part.name}", part)]
     lines += ["", *not_built(), "", *exit_codes()]
     return "\n".join(lines) + "\n"
 
 
 def command_section(name: str, command: click.Command) -> list[str]:
+    if isinstance(command, click.Group):
+        return [f"`unchoke {name} {'|'.join(command.commands)}`", "", inspect.cleandoc(command.help or "")]
     usage = " ".join(
         ["unchoke", name, "[OPTIONS]", *(argument_words(param) for param in command.params if is_argument(param))]
     )
@@ -238,10 +265,9 @@ def not_built() -> list[str]:
     return [
         "## Flags for what is not built yet",
         "",
-        "`get` and `seed` accept the flags that turn such a thing off, since that is how it is: `--no-dht`, `--no-pex`,",
-        "`--no-lsd`, `--no-port-mapping`, `--transport tcp`, `--encryption disable` and `--encryption prefer`. What would have",
-        "to be ignored is refused with exit 2: `--dht`, `--pex`, `--lsd`, `--port-mapping`, `--transport utp`,",
-        "`--encryption require`, `--proxy`, and `--bind` with the name of an interface.",
+        "`get` and `seed` accept the flags that turn such a thing off, since that is how it is: `--transport tcp`,",
+        "`--encryption disable` and `--encryption prefer`. What would have to be ignored is refused with exit 2:",
+        "`--transport utp`, `--encryption require`, `--proxy`, and `--bind` with the name of an interface.",
     ]
 
 

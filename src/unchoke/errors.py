@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
+#: What went wrong between us and a tracker, for programs. "refused": its own failure reason; "garbage": no answer of its protocol;
+#: "http": a status that is no success; "guard": its address leads where a stranger's may not; "": nothing, or an error of ours.
+ErrorClass: TypeAlias = Literal[
+    "dns", "connect", "timeout", "tls", "http", "refused", "garbage", "guard", "unsupported", ""
+]
+
 
 class UnchokeError(Exception):
     """Base of everything raised on purpose."""
@@ -23,9 +31,13 @@ class NotFoundError(UnchokeError):
 
 
 class NetworkError(UnchokeError):
-    """A name did not resolve, a port could not be bound, a connection failed."""
+    """A name did not resolve, a port could not be bound, a connection failed. ``kind`` says which, where a program may ask."""
 
     exit_code = 6
+
+    def __init__(self, message: str = "", kind: ErrorClass = "") -> None:
+        super().__init__(message)
+        self.kind: ErrorClass = kind
 
 
 class PortTakenError(NetworkError):
@@ -72,13 +84,15 @@ class TrackerError(UnchokeError):
     """A tracker refused, or answered with something that is no answer.
 
     ``retry_in`` is the tracker's own wish in seconds (BEP 31); ``math.inf`` means never, None means it said nothing.
+    ``kind`` is what went wrong, for programs.
     """
 
     exit_code = 6
 
-    def __init__(self, message: str, retry_in: float | None = None) -> None:
+    def __init__(self, message: str, retry_in: float | None = None, *, kind: ErrorClass = "garbage") -> None:
         super().__init__(message)
         self.retry_in = retry_in
+        self.kind: ErrorClass = kind
 
 
 class StorageError(UnchokeError):

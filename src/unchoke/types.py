@@ -50,6 +50,23 @@ class PeerId(bytes):
         return f"<PeerId {self}>"
 
 
+class NodeId(bytes):
+    """20 bytes a DHT node goes by, in the space that infohashes live in (BEP 5, 42)."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: bytes) -> NodeId:
+        if len(value) != 20:
+            raise ValueError(f"a node id has 20 bytes, not {len(value)}")
+        return super().__new__(cls, value)
+
+    def __str__(self) -> str:
+        return self.hex()
+
+    def __repr__(self) -> str:
+        return f"<NodeId {self.hex()}>"
+
+
 class Address(NamedTuple):
     """Where a peer or node listens: a literal IPv4 or IPv6 address (no names) and a port."""
 

@@ -40,6 +40,21 @@ def test_numbers_and_text_in_the_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "routers"),
+    [
+        ("dht.example:6881", ("dht.example:6881",)),
+        ("[2001:db8::1]:2", ("[2001:db8::1]:2",)),
+        ("one.example:1, [2001:db8::1]:2,", ("one.example:1", "[2001:db8::1]:2")),
+        ('["one.example:1", "[2001:db8::1]:2"]', ("one.example:1", "[2001:db8::1]:2")),
+        ("", ()),
+        ("[]", ()),
+    ],
+)
+def test_a_list_in_the_environment(tmp_path: Path, text: str, routers: tuple[str, ...]) -> None:
+    assert load_settings(tmp_path, {"UNCHOKE_DHT__ROUTERS": text}).dht.routers == routers
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[network]\nport = 'x'\n", ["config.toml", "network.port", "int"]),

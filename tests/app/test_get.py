@@ -214,7 +214,7 @@ def test_a_file_that_is_not_ours_is_left_alone(
 
 def test_giving_up_in_time_says_why(torrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert get(torrent, "-d", tmp_path / "to", "--timeout", "1") == 8
-    assert "no progress for 1s (no peers yet: no tracker and no address to ask" in capsys.readouterr().err
+    assert "no progress for 1s (no peers yet: no tracker, no DHT and no address to ask" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_unfinished_and_says_how_to_go_on(torrent: Path, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_seeding_until_a_ratio_or_a_time(
         ["--transport", "utp"],
         ["--transport", "both"],
         ["--bind", "eth0"],
-        ["--dht"],
+        ["--dht"],  # network.discovery is off here
         ["--port-mapping"],
         ["--peer", "nowhere"],
         ["-p", "0"],
@@ -272,12 +272,32 @@ def test_what_is_off_already_may_be_turned_off(torrent: Path, source: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("word", "code"),
-    [("magnet:?xt=urn:btih:" + "a" * 40, 1), ("b" * 40, 1), ("ftp://x/y.torrent", 2)],
+    ("word", "code", "words"),
+    [
+        ("magnet:?xt=urn:btih:short", 27, "a bad or second infohash"),
+        ("magnet:?dn=name", 27, "needs an infohash"),
+        ("magnet:xt=urn:btih:" + "a" * 40, 27, "begins with magnet:?"),
+        ("a" * 39, 3, "an infohash has 40 hex digits (v2: 64), and this has 39"),
+        ("1220" + "a" * 64, 3, "and this has 68"),
+        ("decade", 3, "decade: no such file\n"),
+        ("ftp://x/y.torrent", 2, "only http and https"),
+    ],
 )
-def test_sources_that_come_later(word: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_that_are_none(word: str, code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert get(word) == code
-    assert capsys.readouterr().err.startswith("unchoke: ")
+    said = capsys.readouterr().err
+    assert said.startswith("unchoke: ")
+    assert words in said
+
+
+@pytest.mark.parametrize("word", ["magnet:?xt=urn:btih:" + "a" * 40 + "&dn=film", "b" * 40])
+def test_a_magnet_link_that_nobody_answers_says_where_it_has_looked(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert get(word, "-d", tmp_path / "to", "--timeout", "0.2s") == 8
+    said = capsys.readouterr().err
+    assert "no peers yet: no tracker, no DHT and no address to ask" in said
+    assert not (tmp_path / "to").exists()
 
 
 def test_a_taken_port_names_its_flag(torrent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,9 @@ def test_a_line_says_what_holds_it(changes: dict[str, object], ending: str) -> N
 
 
 def trackers(count: int) -> tuple[TrackerState, ...]:
-    return tuple(TrackerState(url=f"http://t{n}/\x1b[2J", tier=n, status="failed", error="no") for n in range(count))
+    return tuple(
+        TrackerState(url=f"http://t{n}/announce", tier=n, status="failed", error="no\x1b[2J") for n in range(count)
+    )
 
 
 def test_what_several_trackers_say_stands_below() -> None:
@@ -58,18 +60,37 @@ def test_what_several_trackers_say_stands_below() -> None:
     assert out.getvalue().splitlines() == [
         "stuff: 25.0 % of 4.0 MiB, down 0 B/s, up 0 B/s, 0 peers (no peers yet)",
         "  dialling 2",
-        "  tracker http://t0/[2J failed: no",
-        "  tracker http://t1/[2J failed: no",
+        "  tracker http://t0/announce failed: no[2J",
+        "  tracker http://t1/announce failed: no[2J",
         "  and 4 more",
         "b: 25.0 % of 4.0 MiB, down 0 B/s, up 0 B/s, 0 peers (no peers yet)",
-        "  tracker http://t0/[2J failed: no",
-        "  tracker http://t1/[2J failed: no",
+        "  tracker http://t0/announce failed: no[2J",
+        "  tracker http://t1/announce failed: no[2J",
     ]
+
+
+def test_the_last_of_several_is_told_and_not_counted() -> None:
+    assert status_lines(snapshot(trackers=trackers(4)))[-1] == "tracker http://t3/announce failed: no[2J"
+    assert status_lines(snapshot(trackers=trackers(5)))[-1] == "and 2 more"
+
+
+def test_before_its_metadata_no_size_is_made_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = snapshot(name="0123456789abcdef", state="metadata", wanted=0, done=0, trackers=trackers(1))
+    assert status_lines(early) == [
+        "0123456789abcdef: metadata, 0 peers (no peers yet: tracker http://t0/announce failed: no[2J)"
+    ]
+    monkeypatch.setenv("COLUMNS", "100")
+    line = drawn([early], capsys)[0]
+    assert "metadata" in line
+    assert "%" not in line
+    assert "0 B/0 B" not in line
 
 
 def test_a_chain_stands_below() -> None:
     assert status_lines(snapshot(peers=2, pieces_missing_everywhere=3, trackers=trackers(1)))[1:] == [
-        "looking for more peers: tracker http://t0/[2J failed: no"
+        "looking for more peers: tracker http://t0/announce failed: no[2J"
     ]
 
 
@@ -79,7 +100,7 @@ def test_json_has_the_reasons() -> None:
     waiting, seeding = (json.loads(line) for line in out.getvalue().splitlines())
     assert [reason["code"] for reason in waiting["reasons"]] == ["no_peers"]
     assert len(waiting["reasons"][0]["sources"]) == 5
-    assert waiting["reasons"][0]["sources"][0]["name"] == "http://t0/[2J"
+    assert waiting["reasons"][0]["sources"][0]["name"] == "http://t0/announce"
     assert (seeding["why"], seeding["reasons"][0]["code"]) == ("", "seeding")
 
 
@@ -168,12 +189,12 @@ def test_reasons_never_push_the_total_off_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", height)
-    several = [snapshot(trackers=trackers(3)), snapshot(name="b", trackers=trackers(4)), snapshot(name="c", peers=1)]
+    several = [snapshot(trackers=trackers(3)), snapshot(name="b", trackers=trackers(5)), snapshot(name="c", peers=1)]
     said = drawn(several, capsys)
     assert len(said) == lines + 1
     assert said[3] == "  stuff: no peers yet"
-    assert (said[4] == "    tracker http://t0/[2J failed: no") == (height == "25")
-    assert ("    and 1 more" in said) == (height == "25")
+    assert (said[4] == "    tracker http://t0/announce failed: no[2J") == (height == "25")
+    assert ("    and 2 more" in said) == (height == "25")
     assert "  c: 1 peer, none has what we lack" in said
     assert said[-1].startswith("0 of 3 complete")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,23 @@ def test_bad_links(link: str) -> None:
     assert run(["show", link]) == run(["magnet", link]) == 27
 
 
-@pytest.mark.parametrize("source", ["http://h/x.torrent", HASH])
-def test_sources_that_need_the_network(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["show", source]) == 1
-    assert source in capsys.readouterr().err
+def test_a_url_that_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/x.torrent"
+        assert run(["show", url]) == 6
+    assert url in capsys.readouterr().err
+
+
+def test_an_infohash_says_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", HASH]) == 0
+    assert capsys.readouterr().out.split() == ["Infohash", HASH]
+
+
+def test_with_an_output_peers_are_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", HASH, "-o", str(tmp_path / "x.torrent"), "--timeout", "0.2"]) == 8
+    assert f"{HASH}: no metadata within" in capsys.readouterr().err
+    assert not (tmp_path / "x.torrent").exists()
 
 
 def test_the_magnet_link(torrent: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

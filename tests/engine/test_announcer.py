@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 
@@ -12,11 +13,12 @@ from unchoke.engine import announcer as announcer_module
 from unchoke.engine.announcer import AnnounceCounts, Announcer
 from unchoke.engine.net.http import HttpClient
 from unchoke.engine.net.http_trackers import HttpTrackers
-from unchoke.engine.net.udp import UdpEndpoint, UdpTrackers
+from unchoke.engine.net.udp import UdpEndpoint
+from unchoke.engine.net.udp_trackers import UdpTrackers
 from unchoke.engine.tracker_server import TrackerServer
 from unchoke.errors import TrackerError
 from unchoke.policy.announce import AnnounceSettings, TrackerState
-from unchoke.protocol.tracker.models import AnnounceEvent, AnnounceReply, AnnounceRequest
+from unchoke.protocol.tracker.models import AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeCounts
 from unchoke.types import Address, InfoHash, PeerId
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -53,16 +55,30 @@ class Trackers:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, AnnounceRequest]] = []
+        self.given: list[str] = []
+        self.crowded = False
+        self._begun: dict[str, Callable[[], None]] = {}
         self._waiting: dict[str, asyncio.Future[AnnounceReply]] = {}
 
-    async def announce(self, url: str, request: AnnounceRequest) -> AnnounceReply:
+    async def announce(
+        self, url: str, request: AnnounceRequest, *, given: bool, begun: Callable[[], None]
+    ) -> AnnounceReply:
         self.asked.append((url, request))
+        if given:
+            self.given.append(url)
+        self._begun[url] = begun
+        if not self.crowded:
+            begun()
         future: asyncio.Future[AnnounceReply] = asyncio.get_running_loop().create_future()
         self._waiting[url] = future
         try:
             return await future
         finally:
             del self._waiting[url]
+
+    def began(self, url: str) -> None:
+        """The turn of the announce to ``url`` has come."""
+        self._begun[url]()
 
     @property
     def waiting(self) -> list[str]:
@@ -150,6 +166,7 @@ async def scene(clock: Clock) -> AsyncIterator[Scene]:
         await announcer.aclose(0.0)
 
 
+KEY = "0123456789abcdef0123456789abcdef"
 A, B, C, U = "http://t/a", "https://t/b", "http://t/c", "udp://t:1/u"
 
 
@@ -319,6 +336,55 @@ async def test_no_trackers_at_all(scene: Scene) -> None:
     announcer = await scene.start()
     await scene.wait(announcer, 10**6)
     assert announcer.snapshot() == ()
+
+
+async def test_what_the_user_named_is_asked_as_the_users(scene: Scene) -> None:
+    announcer = await scene.start([A], user=[B])
+    announcer.add_tracker(C)
+    await settle()
+    assert (scene.http.waiting, scene.http.given) == ([A, B, C], [B, C])
+    assert [state.given for state in announcer.snapshot()] == [False, True, True]
+
+
+async def test_who_waits_in_line_is_not_called_silent(scene: Scene) -> None:
+    scene.http.crowded = True
+    announcer = await scene.start([A, C])
+    for _ in range(10):
+        await scene.wait(announcer, 15)
+    assert (scene.http.waiting, announcer.snapshot()[0].status) == ([A], "announcing")
+    scene.http.began(A)
+    await scene.wait(announcer, 14)
+    assert scene.http.waiting == [A]
+    await scene.wait(announcer, 16)
+    assert scene.http.waiting == [A, C]
+    assert announcer.snapshot()[0].error == "no answer for 30 s, still trying"
+
+
+async def test_nothing_that_is_shown_gives_a_key_away(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    url = f"http://t.example/{KEY}/announce?auth={KEY[::-1]}"
+    announcer = await scene.start([url])
+    await scene.http.answer(url, TrackerError(f"the tracker says: no such key {KEY}", kind="refused"))
+    state = announcer.snapshot()[0]
+    assert (state.url, state.name) == (url, "http://t.example/…/announce?…")
+    assert (state.error, state.error_class) == ("the tracker says: no such key …", "refused")
+    await scene.wait(announcer, 60)
+    await scene.http.answer(url, ZeroDivisionError())
+    await scene.wait(announcer, 60)
+    await scene.http.answer(url, AnnounceReply(interval=60, warning=f"{KEY} expires"))
+    assert announcer.snapshot()[0].message == "… expires"
+    assert "t.example" in caplog.text
+    assert KEY not in caplog.text
+    assert KEY[::-1] not in caplog.text
+
+
+async def test_counts_of_a_scrape_are_the_trackers(scene: Scene) -> None:
+    announcer = await scene.start([A])
+    await scene.http.answer(A, AnnounceReply(interval=60))
+    announcer.scraped(A, ScrapeCounts(seeds=5, downloaded=7, leechers=6))
+    announcer.scraped("http://nobody/announce", ScrapeCounts())
+    state = announcer.snapshot()[0]
+    assert (state.seeds, state.leechers, state.downloaded, state.scraped) == (5, 6, 7, scene.clock.now)
 
 
 # ---- everything real ----

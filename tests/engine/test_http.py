@@ -7,93 +7,19 @@ import gzip
 import re
 import socket
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from unchoke.engine.net import families
+from fakes.web import Answer, breaks_off, closes, drips, free_port, hangs, never_ends, says, serving, speaks_no_http
+from unchoke.engine.net import families, urls
 from unchoke.engine.net.http import HttpClient
-from unchoke.engine.net.http_trackers import HttpTrackers
 from unchoke.engine.net.resolver import maybe_literal, resolve
 from unchoke.errors import NetworkError, NotFoundError, TrackerError
-from unchoke.policy.announce import AnnounceSettings
-from unchoke.protocol.tracker.models import AnnounceReply, AnnounceRequest
-from unchoke.types import Address, InfoHash, PeerId
+from unchoke.protocol.tracker.models import AnnounceReply
+from unchoke.types import Address
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-REQUEST = AnnounceRequest(infohash=InfoHash(b"\xff\x00 &=%+#/?hijklmnopq"), peer_id=PeerId(b"p" * 20), port=1)
-
-Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
-
-
-def says(body: bytes, status: str = "200 OK", *headers: str) -> Answer:
-    """A server that answers everything with this."""
-
-    async def answer(_: str, writer: asyncio.StreamWriter) -> None:
-        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
-        writer.write("\r\n".join(lines).encode() + body)
-
-    return answer
-
-
-async def hangs(_: str, writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
-
-
-async def drips(_: str, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n\r\nd")
-    await writer.drain()
-    await asyncio.Event().wait()
-
-
-async def never_ends(_: str, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        writer.write(b"x" * 65536)
-        await writer.drain()
-
-
-async def closes(_: str, writer: asyncio.StreamWriter) -> None:
-    pass
-
-
-async def breaks_off(_: str, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nd")
-
-
-async def speaks_no_http(_: str, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"220 ready for mail\r\n")
-
-
-@asynccontextmanager
-async def serving(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """The URL of a server of which every connection gets ``answer`` once its request head is in."""
-    handlers: set[asyncio.Task[Any]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        handlers.add(task)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            await answer(head, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            handlers.discard(task)
-            writer.close()
-
-    server = await asyncio.start_server(serve, host, port)
-    try:
-        yield f"http://{host}:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in list(handlers):
-            task.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
 
 
 @pytest.fixture
@@ -101,13 +27,6 @@ async def client() -> AsyncIterator[HttpClient]:
     client = HttpClient()
     yield client
     await client.aclose()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 # ---- fetch ----
@@ -227,11 +146,11 @@ async def test_a_redirect_is_followed(client: HttpClient) -> None:
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:1/", "http://localhost/", "http://192.168.0.1/", "http://[::1]/"])
 def test_the_internet_may_not_send_us_into_the_local_network(target: str) -> None:
-    from unchoke.engine.net.http import _follow, _parse
-
+    there = urls.follow(urls.parse("http://tracker.example/announce"), target)
     with pytest.raises(NetworkError, match="local network"):
-        _follow(_parse("http://tracker.example/announce"), target)
-    assert str(_follow(_parse("http://127.0.0.1/"), target)) == target
+        urls.refuse_inward(urls.parse("http://tracker.example/announce"), there)
+    urls.refuse_inward(urls.parse("http://127.0.0.1/"), there)
+    assert str(there) == target
 
 
 async def test_a_closed_client_fetches_nothing() -> None:
@@ -254,97 +173,6 @@ async def test_cancelled_in_the_middle(client: HttpClient) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-
-
-# ---- trackers ----
-
-GOOD = b"d8:intervali60e5:peers6:\x7f\0\0\1\0\x09e"
-
-
-async def test_an_announce_over_http(client: HttpClient) -> None:
-    heads = []
-
-    async def answer(head: str, writer: asyncio.StreamWriter) -> None:
-        heads.append(head)
-        await says(GOOD)(head, writer)
-
-    async with serving(answer) as url:
-        reply = await HttpTrackers(client).announce(f"{url}/announce?own=%2F", REQUEST)
-    assert reply == AnnounceReply(interval=60, peers=(Address("127.0.0.1", 9),))
-    assert heads[0].startswith("GET /announce?own=%2F&info_hash=%FF%00%20%26%3D%25%2B%23%2F%3Fhijklmnopq&peer_id=")
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (hangs, "no complete answer"),
-        (never_ends, "longer than"),
-        (says(b"oops", "500 Internal Server Error"), "HTTP 500 Internal Server Error"),
-        (says(b"<html><body>hello"), "web page"),
-        (says(b"<html>", "404 Not Found"), "HTTP 404 Not Found"),
-        (says(b"d14:failure reason8:too manye"), "the tracker says: too many"),
-        (says(b"d14:failure reason8:too manye", "403 Forbidden"), "the tracker says: too many"),
-        (says(b"d8:intervali60e5:peers7:1234567e"), "odd length"),
-        (says(b""), "empty"),
-    ],
-)
-async def test_hostile_trackers_are_tracker_errors(client: HttpClient, answer: Answer, words: str) -> None:
-    trackers = HttpTrackers(client, AnnounceSettings(http_timeout=0.3, max_reply=100_000))
-    async with serving(answer) as url:
-        with pytest.raises(TrackerError, match=words):
-            await trackers.announce(f"{url}/announce", REQUEST)
-    assert "0 hosts" in repr(trackers)
-
-
-async def test_a_dead_host_is_a_tracker_error(client: HttpClient) -> None:
-    with pytest.raises(TrackerError, match="Connection refused"):
-        await HttpTrackers(client).announce(f"http://127.0.0.1:{free_port()}/announce", REQUEST)
-    with pytest.raises(TrackerError):
-        await HttpTrackers(client).announce("http://", REQUEST)
-
-
-async def test_a_scrape_over_http(client: HttpClient) -> None:
-    body = b"d5:filesd20:" + REQUEST.infohash + b"d8:completei3eeee"
-    async with serving(says(body)) as url:
-        reply = await HttpTrackers(client).scrape(f"{url}/announce", [REQUEST.infohash])
-        assert reply.torrents[REQUEST.infohash].seeds == 3
-        with pytest.raises(TrackerError, match="no scrape"):
-            await HttpTrackers(client).scrape(f"{url}/x", [REQUEST.infohash])
-
-
-async def test_a_bounded_number_of_announces_to_one_host(client: HttpClient) -> None:
-    now = most = 0
-
-    async def answer(head: str, writer: asyncio.StreamWriter) -> None:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        await asyncio.sleep(0.01)
-        now -= 1
-        await says(GOOD)(head, writer)
-
-    async with serving(answer) as url:
-        trackers = HttpTrackers(client, AnnounceSettings(max_at_once=2))
-        await asyncio.gather(*(trackers.announce(f"{url}/announce", REQUEST) for _ in range(8)))
-    assert most <= 2
-
-
-async def test_a_client_bound_to_an_address_uses_its_family() -> None:
-    client = HttpClient(bind="127.0.0.2")
-    seen = []
-
-    async def answer(head: str, writer: asyncio.StreamWriter) -> None:
-        seen.append(writer.get_extra_info("peername")[0])
-        await says(GOOD)(head, writer)
-
-    try:
-        async with serving(answer) as url:
-            await HttpTrackers(client).announce(f"{url}/announce", REQUEST)
-            with pytest.raises(TrackerError):
-                await HttpTrackers(client).announce("http://[::1]:1/announce", REQUEST)
-    finally:
-        await client.aclose()
-    assert seen == ["127.0.0.2"]
 
 
 # ---- both families, names ----

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 
 from unchoke.engine.limiter import ROUND, Lane, Limiter
-from unchoke.engine.peer import Peer
 from unchoke.policy.bandwidth import BandwidthSettings, TokenBucket
 from unchoke.types import BLOCK_SIZE
 
@@ -25,7 +24,7 @@ class Eater:
         self.most = most
         self.got = 0
 
-    def eat(self, lane: Lane, now: float) -> None:
+    def eat(self, lane: Lane[Any], now: float) -> None:
         while self.got < self.most * (now + STEP) and lane.limit.available(now) > 0:
             lane.limit.take(BLOCK_SIZE)
             self.got += BLOCK_SIZE
@@ -36,12 +35,13 @@ class Torrent:
 
     def __init__(self, limiter: Limiter, eaters: list[Eater]) -> None:
         self.eaters = eaters
-        self.peers = cast(dict[Peer, None], dict.fromkeys(eaters))
-        down = Lane(TokenBucket(), limiter.down, lambda: cast(list[Peer], list(eaters)), self._act)
-        self.lanes = (down, Lane(TokenBucket(), limiter.up, list, lambda peer, now: None))
+        self.is_idle = False
+        down: Lane[Eater] = Lane(TokenBucket(), limiter.down, lambda: eaters, self._act)
+        up: Lane[Eater] = Lane(TokenBucket(), limiter.up, list, lambda eater, now: None)
+        self.lanes = (down, up)
 
-    def _act(self, peer: Peer, now: float) -> None:
-        cast(Eater, peer).eat(self.lanes[0], now)
+    def _act(self, eater: Eater, now: float) -> None:
+        eater.eat(self.lanes[0], now)
 
     def start_afresh(self) -> None:
         for eater in self.eaters:

@@ -33,9 +33,9 @@ def test_the_collector_rests_while_a_large_one_is_read(monkeypatch: pytest.Monke
     seen: list[bool] = []
     real = Metainfo.from_bytes
 
-    def watched(data: bytes) -> Metainfo:
+    def watched(data: bytes, *, layers_required: bool) -> Metainfo:
         seen.append(gc.isenabled())
-        return real(data)
+        return real(data, layers_required=layers_required)
 
     monkeypatch.setattr(Metainfo, "from_bytes", watched)
     parse(stage.sample().torrent)

@@ -24,6 +24,10 @@ MANY = tuple(r.Source("tracker", f"t{number}", "is silent") for number in range(
         ),
         (r.NoPeers(MANY), "no peers yet: tracker t0 is silent; tracker t1 is silent; tracker t2 is silent; and 2 more"),
         (r.NoPeers(MANY[:1], known=3, dialing=2), "no peers yet: dialling 2; tracker t0 is silent"),
+        (
+            r.NoPeers((r.Source("dht", "DHT", "gave 0 peers from 8 nodes", 9.0, 51.0),)),
+            "no peers yet: the DHT gave 0 peers from 8 nodes (9 s ago, again in 51 s)",
+        ),
         (r.NoPeers((), known=3), "no peers yet: none of 3 known answers"),
         (r.FewPeers((FAILS,)), "looking for more peers: tracker udp://t failed: timed out (12 s ago, again in 30 s)"),
         (r.NobodyHas(1), "1 peer, none has what we lack"),
@@ -85,7 +89,7 @@ def test_for_programs() -> None:
 def test_every_reason_has_a_code_of_its_own() -> None:
     kinds = [kind for kind in vars(r).values() if isinstance(kind, type) and issubclass(kind, r.Reason)]
     codes = [kind.code for kind in kinds if kind is not r.Reason and not kind.__name__.startswith("_")]
-    assert len(codes) == len(set(codes)) == 15
+    assert len(codes) == len(set(codes)) == 16
     assert all(code.isidentifier() and code.islower() for code in codes)
 
 

@@ -23,7 +23,7 @@ FAILED = TrackerState(url="udp://t", tier=0, status="failed", error="unregistere
         ({"state": "stopped", "stopped_by": "goal"}, "stopped by its goal"),
         ({"verifying": True}, "waiting for the disk"),
         ({"peers": 1, "interesting": 1, "unchoked_by": 1, "limited": True}, "held by the session's download limit"),
-        ({}, "no peers yet: no tracker and no address to ask; give one with --peer or --tracker"),
+        ({}, "no peers yet: no tracker, no DHT and no address to ask; give one with --peer or --tracker"),
         ({"limited": True, "limited_by": "session"}, snapshot().why()),  # the limit holds nobody who has no peers
         ({"dialing": 3, "known_peers": 5}, "no peers yet: dialling 3"),
         (

@@ -15,7 +15,8 @@ import uvloop
 from unchoke.engine import tracker_server as tracker_server_module
 from unchoke.engine.net.http import HttpClient
 from unchoke.engine.net.http_trackers import HttpTrackers
-from unchoke.engine.net.udp import UdpEndpoint, UdpTrackers
+from unchoke.engine.net.udp import UdpEndpoint
+from unchoke.engine.net.udp_trackers import UdpTrackers
 from unchoke.engine.tracker_server import TrackerServer
 from unchoke.errors import NetworkError, PortTakenError, TrackerError
 from unchoke.policy.rendezvous import RendezvousSettings

@@ -76,7 +76,15 @@ def _piece_hashes(files: Iterable[Path], piece_length: int) -> bytes:
     return b"".join(hashes)
 
 
-def build_torrent(source: Path, out: Path, *, trackers: Sequence[str] = (), piece_length: int = 1 << 16) -> Path:
+def build_torrent(
+    source: Path,
+    out: Path,
+    *,
+    trackers: Sequence[str] = (),
+    web_seeds: Sequence[str] = (),
+    piece_length: int = 1 << 16,
+    private: bool = False,
+) -> Path:
     """Write a v1 torrent of a file or folder to ``out``; files in the order of their paths, one tier per tracker."""
     files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
     info: dict[str, Bencodable] = {"name": source.name, "piece length": piece_length}
@@ -87,9 +95,19 @@ def build_torrent(source: Path, out: Path, *, trackers: Sequence[str] = (), piec
         ]
     else:
         info["length"] = source.stat().st_size
+    if private:
+        info["private"] = 1
     torrent: dict[str, Bencodable] = {"info": info}
     if trackers:
         torrent["announce"] = trackers[0]
         torrent["announce-list"] = [[url] for url in trackers]
+    if web_seeds:
+        torrent["url-list"] = list(web_seeds)
     out.write_bytes(bencode(torrent))
     return out
+
+
+def infohash_of(torrent: Path) -> str:
+    """The v1 infohash of a torrent that ``build_torrent`` wrote: its info dictionary stands last."""
+    data = torrent.read_bytes()
+    return hashlib.sha1(data[data.index(b"4:info") + 6 : -1]).hexdigest()

@@ -290,11 +290,11 @@ def test_unknown_schemes_are_a_state_and_never_asked() -> None:
 
 def test_the_users_trackers_are_a_tier_each_and_doubles_count_once() -> None:
     torrent = Torrent("ab ac", user=("x", "b", "y"))
-    assert torrent.order() == "ab c x y"
+    assert torrent.order() == "a c x b y"
     assert torrent.schedule.add(url("z"), 5)
     assert not torrent.schedule.add(url("z"), 5)
     assert not torrent.schedule.add("", 5)
-    assert torrent.go(5) == "a:started c:started x:started y:started z:started"
+    assert torrent.go(5) == "a:started c:started x:started b:started y:started z:started"
 
 
 def test_a_torrent_with_a_thousand_trackers_asks_a_few() -> None:
@@ -349,3 +349,74 @@ def test_whatever_happens_no_flood_and_no_standstill(seed: int, strict: bool) ->
             schedule.want_more_peers(now)
     assert under_way or schedule.next_due < math.inf
     assert asked <= 9 * (now / options.shortest_interval + 1)
+
+
+# ---- what the user adds, and how it stands ----
+
+
+def test_a_tracker_that_the_user_adds_is_asked_wherever_it_stood() -> None:
+    torrent = Torrent("abc d")
+    torrent.go(0)
+    torrent.ok("ad", 0)
+    assert torrent.schedule.add(url("b"), 5)
+    assert torrent.order() == "ac d b"
+    assert torrent.go(5) == "b:started"
+    torrent.ok("b", 6)
+    assert torrent.schedule.add(url("d"), 7)  # alone in its tier: it stays, and is the user's from now on
+    assert torrent.go(7) == ""
+    assert not torrent.schedule.add(url("b"), 8)
+    assert [torrent.schedule.is_given(url(name)) for name in "abcd"] == [False, True, False, True]
+
+
+def test_a_working_tracker_that_is_set_apart_leaves_its_tier_to_the_others() -> None:
+    torrent = Torrent("ab")
+    torrent.go(0)
+    torrent.ok("a", 0)
+    torrent.schedule.completed(1)
+    assert torrent.go(1) == "a:completed"
+    torrent.ok("a", 2)
+    assert torrent.schedule.add(url("a"), 3)
+    assert torrent.go(3) == "b:started"
+    torrent.ok("b", 4)
+    assert torrent.go(4) == ""  # each tier has heard of the completion once
+    assert torrent.go(1802) == "a"
+    assert torrent.order() == "b a"
+
+
+def test_one_that_failed_is_asked_at_once_when_the_user_names_it() -> None:
+    torrent = Torrent("a")
+    torrent.go(0)
+    torrent.bad("a", 1, retry_in=math.inf)
+    assert torrent.go(10**6) == ""
+    assert torrent.schedule.add(url("a"), 10**6)
+    assert torrent.go(10**6) == "a:started"
+
+
+def test_what_went_wrong_has_a_class_until_it_works() -> None:
+    torrent = Torrent("a")
+    torrent.go(0)
+    torrent.schedule.silent(url("a"), 15)
+    assert torrent.schedule.state(url("a")).error_class == "timeout"
+    torrent.schedule.failed(url("a"), 20, "connection refused", None, "connect")
+    assert torrent.schedule.state(url("a")).error_class == "connect"
+    torrent.go(100)
+    torrent.ok("a", 101)
+    assert torrent.schedule.state(url("a")).error_class == ""
+    assert AnnounceSchedule([["wss://t"]], AnnounceSettings(), Unshuffled()).states()[0].error_class == "unsupported"
+
+
+def test_what_a_scrape_counted_stays_until_an_announce_says_otherwise() -> None:
+    torrent = Torrent("a")
+    torrent.go(0)
+    torrent.schedule.scraped(url("a"), 1, seeds=5, leechers=6, downloaded=7)
+    torrent.schedule.succeeded(url("a"), "started", 2)
+    state = torrent.schedule.state(url("a"))
+    assert (state.seeds, state.leechers, state.downloaded, state.scraped) == (5, 6, 7, 1)
+    torrent.schedule.succeeded(url("a"), "", 3, seeds=8, leechers=9)
+    state = torrent.schedule.state(url("a"))
+    assert (state.seeds, state.leechers, state.downloaded) == (8, 9, 7)
+
+
+def test_a_state_shows_its_tracker_without_its_secrets() -> None:
+    state = AnnounceSchedule([["http://t.org/0123456789abcdef/announce"]], AnnounceSettings(), Unshuffled()).states()[0]
+    assert state.name == "http://t.org/…/announce"

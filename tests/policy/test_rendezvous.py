@@ -60,6 +60,14 @@ def test_seeds_are_not_told_to_seeds() -> None:
     assert names(told) == "a"
 
 
+def test_who_has_just_started_is_told_of_seeds_too() -> None:
+    """aria2 says left=0 for a magnet link, and would find nobody."""
+    swarm = Swarm()
+    swarm.say("A")
+    assert names(swarm.say("B", event="started")) == "a"
+    assert names(swarm.say("B")) == ""
+
+
 def test_stopped_takes_out_and_only_who_holds_the_key_can() -> None:
     swarm = Swarm()
     swarm.say("a", key=7)

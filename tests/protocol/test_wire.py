@@ -293,3 +293,191 @@ messages = st.one_of(
 def test_any_stream_any_cut(stream: list[bytes], size: int) -> None:
     data = b"".join(stream)
     assert feed(listening(), data, size) == feed(listening(), data, len(data) or 1)
+
+
+# ------------------------------------------------------------------ on hold: the layout comes later
+
+
+def on_hold(*, fast: bool = True) -> PeerWire:
+    """A wire that has both handshakes behind it and no layout."""
+    wire = PeerWire()
+    wire.send_handshake(hello("us", Reserved.FAST if fast else Reserved(0)))
+    wire.receive(memoryview(hello("them", Reserved.FAST).encode()))
+    wire.hold()
+    wire.data_to_send()
+    return wire
+
+
+FIELD = Bitfield.from_bytes(b"\xa0\x40", 10)  # 0, 2, 9
+EARLY = b"".join(
+    [
+        m.encode_bitfield(FIELD),
+        m.encode_extended(0, b"de"),
+        m.UNCHOKE,
+        m.KEEP_ALIVE,
+        m.encode_have(4),
+        m.encode_allowed_fast(1),
+        m.encode_have(4),
+        m.encode_suggest(2),
+        m.INTERESTED,
+        m.encode_requests([(70000, 0, 16384)]),
+        m.encode_port(6881),
+        m.encode_reject((0, 0, 16384)),
+        m.encode_cancel((0, 0, 16384)),
+    ]
+)
+
+
+@pytest.mark.parametrize("size", [1, 3, 17, len(EARLY)])
+def test_on_hold_what_needs_no_layout_is_given_and_the_rest_follows(size: int) -> None:
+    wire = on_hold()
+    assert feed(wire, EARLY, size) == [
+        m.Extended(0, b"de"),
+        m.Unchoke(),
+        m.Interested(),
+        ("request", 70000, 0, 16384),
+        m.Port(6881),
+    ]
+    assert (wire.they_choke, wire.they_interested, wire.their_half) == (False, True, Half.OPENED)
+    wire.begin(LAYOUT)
+    both = Bitfield.from_bytes(b"\xa8\x40", 10)
+    assert wire.receive(memoryview(m.encode_have(1))) == [
+        m.HaveBitfield(both),
+        m.AllowedFast(1),
+        m.Suggest(2),
+        m.Have(1),
+    ]
+    assert wire.their_half is Half.TOLD
+    assert wire.receive(memoryview(m.CHOKE)) == [m.Choke()]
+
+
+@pytest.mark.parametrize(
+    ("data", "heard"),
+    [
+        (b"", []),
+        (m.HAVE_NONE, [m.HaveNone()]),
+        (m.HAVE_NONE + m.encode_have(9), [m.HaveBitfield(Bitfield.from_bytes(b"\0\x40", 10))]),
+        (m.HAVE_ALL, [m.HaveAll()]),
+        (m.encode_have(3) + m.HAVE_ALL + m.encode_have(5), [m.HaveAll()]),
+        (m.encode_bitfield(Bitfield(10)), [m.HaveBitfield(Bitfield(10))]),
+        (m.encode_have(9) + m.encode_bitfield(Bitfield(10)), [m.HaveBitfield(Bitfield.from_bytes(b"\0\x40", 10))]),
+        (m.encode_bitfield(FIELD) * 2, [m.HaveBitfield(FIELD)]),
+    ],
+)
+def test_what_was_told_on_hold_is_told_again(data: bytes, heard: list[object]) -> None:
+    wire = on_hold()
+    assert wire.receive(memoryview(data)) == []
+    wire.begin(LAYOUT)
+    assert wire.receive(memoryview(b"")) == heard
+    assert wire.receive(memoryview(b"")) == []
+    assert wire.their_half is (Half.TOLD if heard else Half.OPENED)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (block(0, 0, b"x"), "block that nobody asked for"),
+        (m.encode_requests([(0, 0, 0)]), "request outside"),
+        (m.encode_requests([(0, 0, 1 << 20)]), "request outside"),
+        (m.encode_have(1 << 21), "can have no more than"),
+        (m.encode_allowed_fast(0xFFFFFFFF), "can have no more than"),
+        (m.encode_bitfield(Bitfield(0)), "bitfield of 0 bytes"),
+        (m.encode_bitfield(Bitfield((1 << 21) + 8)), "bitfield of 262145 bytes"),
+        (m.encode_bitfield(Bitfield(10)) + m.encode_have(16), "beyond its own bitfield"),
+        (m.encode_bitfield(Bitfield(10)) + m.encode_bitfield(Bitfield(8)), "shorter than"),
+        (m.encode_have(8) + m.encode_bitfield(Bitfield(8)), "shorter than"),
+        (m.encode_have(1) + m.HAVE_NONE, "said that it has nothing"),
+        (m.HAVE_NONE * 2, "said that it has nothing"),
+        (m.HAVE_ALL + m.HAVE_NONE, "said that it has nothing"),
+        (b"\0\0\0\x02\x0e\0", "body of a message that has none"),
+        (b"\0\0\0\x03\x04\0\0", "piece number of 2 bytes"),
+        (b"\0\0\0\x02\x08\0", "block of 1 bytes"),
+    ],
+)
+@pytest.mark.parametrize("crumbs", [False, True])
+def test_what_is_wrong_without_a_layout_is_wrong_at_once(data: bytes, reason: str, crumbs: bool) -> None:
+    with pytest.raises(ProtocolError, match=reason):
+        feed(on_hold(), data, 1 if crumbs else len(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (m.encode_have(10), "piece 10 of 10"),
+        (m.encode_bitfield(Bitfield(17)), "bitfield of 3 bytes"),
+        (m.encode_bitfield(Bitfield(8)), "bitfield of 1 bytes"),
+        (b"\0\0\0\x03\x05\0\x01", "piece 15 of 10"),
+        (m.HAVE_ALL + m.encode_have(11), "piece 11 of 10"),
+        (m.encode_allowed_fast(10), "piece 10 of 10"),
+        (m.encode_suggest(10), "piece 10 of 10"),
+    ],
+)
+def test_what_does_not_fit_the_layout_is_wrong_when_it_comes(data: bytes, reason: str) -> None:
+    wire = on_hold()
+    wire.receive(memoryview(data))
+    wire.begin(LAYOUT)
+    with pytest.raises(ProtocolError, match=reason):
+        wire.receive(memoryview(b""))
+
+
+def test_on_hold_fast_messages_need_the_extension_too() -> None:
+    with pytest.raises(ProtocolError, match="without the fast extension"):
+        on_hold(fast=False).receive(memoryview(m.HAVE_ALL))
+
+
+def test_on_hold_what_tells_nothing_new_is_counted() -> None:
+    wire = on_hold()
+    wire.receive(memoryview(m.encode_have(7) * 500 + m.encode_bitfield(FIELD) * 3))
+    assert wire.ignored == 499 + 2
+
+
+def test_a_flood_of_haves_costs_one_bitfield() -> None:
+    wire = on_hold()
+    for piece in range(0, 1 << 21, 4096):
+        wire.receive(memoryview(m.encode_have(piece)))
+    wire.begin(TorrentLayout(1024, [FileEntry(("file",), 1024 << 21)]))
+    (told,) = wire.receive(memoryview(b""))
+    assert isinstance(told, m.HaveBitfield)
+    assert told.pieces.count() == 512
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_who_was_told_that_we_have_nothing_is_told_what_we_have(fast: bool) -> None:
+    left, right = PeerWire(), PeerWire()
+    reserved = Reserved.FAST if fast else Reserved(0)
+    left.send_handshake(hello("left", reserved))
+    right.send_handshake(hello("right", reserved))
+    right.receive(memoryview(b"".join(left.data_to_send())))
+    left.receive(memoryview(b"".join(right.data_to_send())))
+    right.begin(LAYOUT)
+    left.hold()
+    left.send_have_none()
+    assert right.receive(memoryview(b"".join(left.data_to_send()))) == ([m.HaveNone()] if fast else [])
+    left.begin(LAYOUT)
+    left.send_pieces(FIELD)
+    assert right.receive(memoryview(b"".join(left.data_to_send()))) == [m.Have(0), m.Have(2), m.Have(9)]
+    with pytest.raises(RuntimeError):
+        left.send_pieces(FIELD)
+
+
+def test_many_pieces_are_told_in_one_message() -> None:
+    layout = TorrentLayout(1024, [FileEntry(("file",), 1024 * 5000)])
+    wire = on_hold()
+    wire.send_have_none()
+    wire.begin(layout)
+    wire.data_to_send()
+    wire.send_pieces(Bitfield(5000, filled=True))
+    assert wire.data_to_send() == [m.HAVE_ALL]
+
+
+@settings(max_examples=150)
+@given(st.lists(st.binary(min_size=1, max_size=60) | messages, max_size=20), st.integers(0, 20))
+def test_garbage_on_hold_raises_protocol_errors_and_nothing_else(parts: list[bytes], known_at: int) -> None:
+    wire = on_hold()
+    try:
+        for number, part in enumerate(parts):
+            if number == known_at:
+                wire.begin(LAYOUT)
+            wire.receive(memoryview(part))
+    except ProtocolError:
+        pass

@@ -20,6 +20,7 @@ from unchoke.engine.settings import DiskSettings, NetworkSettings, Settings
 from unchoke.engine.torrent import Torrent
 from unchoke.errors import UnchokeError
 from unchoke.policy.queue import QueueSettings
+from unchoke.protocol.magnet import Magnet
 from unchoke.testing import InlineExecutor, RamDisk, SimNetwork, SlowExecutor, TinyTorrent, make_torrent, run
 from unchoke.types import Address
 
@@ -32,16 +33,21 @@ HALTED = ("error", "no space")
 class User:
     """Gives orders to one session, all of them drawn from ``rng``."""
 
-    def __init__(self, session: Session, what: TinyTorrent, folder: Path, giver: Address, rng: Random) -> None:
+    def __init__(
+        self, session: Session, what: TinyTorrent, folder: Path, giver: Address, rng: Random, *, link: bool = False
+    ) -> None:
         self.session = session
         self.what = what
+        self.link = link  # only magnet links are given
         self.folder = folder
         self.giver = giver
         self.rng = rng
         self.orders = ("start", "stop", "verify", "select", "select", "limit", "peers", "remove", "add", "add", "queue")
 
     async def add(self) -> Torrent:
-        return await self.session.add(self.what.metainfo, folder=self.folder, peers=[self.giver], overwrite=True)
+        metainfo = self.what.metainfo
+        source = Magnet(infohash_v1=metainfo.infohash_v1) if self.link else metainfo
+        return await self.session.add(source, folder=self.folder, peers=[self.giver], overwrite=True)
 
     async def order(self, name: str, torrent: Torrent) -> None:
         rng, files = self.rng, range(len(self.what.metainfo.layout.files))
@@ -117,7 +123,7 @@ def draw_torrent(rng: Random) -> TinyTorrent:
     return make_torrent(files=files, piece_length=32 << 10, seed=rng.getrandbits(32), name="set")
 
 
-async def scenario(seed: int, what: TinyTorrent, root: Path) -> None:
+async def scenario(seed: int, what: TinyTorrent, root: Path, *, link: bool = False) -> None:
     rng = Random(seed)
     network, store = SimNetwork(latency=0.01, rng=Random(seed)), MemoryStore()
     giver = Session(
@@ -139,7 +145,7 @@ async def scenario(seed: int, what: TinyTorrent, root: Path) -> None:
     async with giver, taker:
         await giver.add(what.metainfo, folder="/", trust=True)
         address = Address("10.0.0.1", giver.port())
-        user = User(taker, what, root / "data", address, rng)
+        user = User(taker, what, root / "data", address, rng, link=link)
         await user.play()
         (torrent,) = taker.torrents.values()
         key = torrent.key
@@ -156,8 +162,17 @@ SEEDS = [pytest.param(seed, marks=[pytest.mark.long] if seed not in FAST else []
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_any_order_of_calls(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    played(seed, tmp_path, caplog)
+
+
+@pytest.mark.parametrize("seed", SEEDS[10:150])
+def test_any_order_of_calls_with_a_magnet_link(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    played(seed, tmp_path, caplog, link=True)
+
+
+def played(seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, link: bool = False) -> None:
     what = draw_torrent(Random(seed))
-    run(lambda: scenario(seed, what, tmp_path), seed=seed, limit=20_000.0)
+    run(lambda: scenario(seed, what, tmp_path, link=link), seed=seed, limit=20_000.0)
     found = {
         str(path.relative_to(tmp_path / "data")): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     }

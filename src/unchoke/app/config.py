@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, TypeAlias, get_origin, get_type_hints
 
 import msgspec
 
@@ -142,14 +142,17 @@ def _from_env(env: Mapping[str, str], known: Mapping[Key, Any]) -> Iterator[tupl
 
 
 def _from_text(text: str, hint: Any, where: str) -> object:
-    """A value written as text: plain, or as TOML writes lists and tables."""
+    """A value written as text: plain, a list with commas between, or as TOML writes lists and tables."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        value = text
+    if get_origin(hint) is tuple and not isinstance(value, list):
+        words = [word.strip() for word in text.split(",")]
+        return _checked([word for word in words if word], hint, where, strict=False)
     try:
         return _checked(text, hint, where, strict=False)
     except ConfigError:
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except ValueError:
-            value = text
         return _checked(value, hint, where, strict=True)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 from unchoke.engine.settings import Settings
 from unchoke.policy.eviction import EvictionSettings, Occupant, least_useful
 from unchoke.policy.peerlist import PeerList
-from unchoke.policy.picker import PiecePicker
 from unchoke.types import PeerId
 
 if TYPE_CHECKING:
@@ -54,10 +53,12 @@ class AdmissionOwner(Protocol):
     peers: dict[Peer, None]
     peer_id: PeerId
     peerlist: PeerList
-    picker: PiecePicker
 
     @property
     def is_closed(self) -> bool: ...
+
+    def is_hopeless(self, peer: Peer) -> bool:
+        """No data will ever flow between us."""
 
 
 class Admission:
@@ -111,14 +112,13 @@ class Admission:
 
     def occupants(self) -> Iterator[Occupant]:
         """Who holds a place here, for the choice of whose is given away."""
-        done = self.owner.picker.is_done
         for peer in self.owner.peers:
             yield Occupant(
                 key=peer,
                 moved_at=peer.moved_at,
                 we_interested=peer.wire.we_interested,
                 they_interested=peer.wire.they_interested,
-                hopeless=done and (peer.download.has_all or peer.upload_only),
+                hopeless=self.owner.is_hopeless(peer),
             )
 
     def turn_over(self, now: float) -> None:

@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Protocol
 
 from unchoke.engine.tasks import Tasks
 from unchoke.errors import TrackerError
+from unchoke.masking import masked, scrubbed
 from unchoke.policy.announce import AnnounceSchedule, AnnounceSettings, Due, TrackerState
-from unchoke.protocol.tracker.models import AnnounceEvent, AnnounceReply, AnnounceRequest
+from unchoke.protocol.tracker.models import AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeCounts
 from unchoke.types import Address, InfoHash, PeerId
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,11 @@ class AnnouncerOwner(Protocol):
 class Announcing(Protocol):
     """A way to announce; HTTP and UDP are two, a simulator's own is another. Raises TrackerError."""
 
-    async def announce(self, url: str, request: AnnounceRequest) -> AnnounceReply: ...
+    async def announce(
+        self, url: str, request: AnnounceRequest, *, given: bool, begun: Callable[[], None]
+    ) -> AnnounceReply:
+        """``given``: the URL is the user's own. ``begun`` is called when the turn of this announce has come."""
+        ...
 
 
 class Announcer:
@@ -56,6 +62,7 @@ class Announcer:
 
     __slots__ = (
         "_http",
+        "_in_line",
         "_infohash",
         "_key",
         "_next_look",
@@ -97,6 +104,7 @@ class Announcer:
         self._udp = udp
         self._tracker_ids: dict[str, bytes] | None = None  # few trackers have any
         self._under_way: dict[str, float] = {}  # URL → when it becomes silent; inf once that is said
+        self._in_line: set[str] = set()  # of these: those whose turn has not come, which is not their tracker's fault
         self._next_look = 0.0
         self._running = False
         self._tasks = Tasks(f"announcer of {self._infohash.hex()[:8]}")
@@ -128,13 +136,18 @@ class Announcer:
             self._schedule.want_more_peers(now)
             self._look(now)
 
-    def add_tracker(self, url: str) -> None:
-        """One more tracker, a tier of its own, asked at once. One that is known already changes nothing."""
+    def add_tracker(self, url: str, *, given: bool = True) -> None:
+        """One more tracker, a tier of its own, asked at once; ``given`` by the user himself. What is known changes nothing."""
         now = _now()
-        if self._schedule.add(url, now):
+        if self._schedule.add(url, now, given=given):
             self._owner.tracker_changed(self._schedule.state(url))
             if self._running:
                 self._look(now)
+
+    def scraped(self, url: str, counts: ScrapeCounts) -> None:
+        """Somebody asked this tracker for its counts alone."""
+        seeds, leechers, downloaded = counts.seeds, counts.leechers, counts.downloaded
+        self._schedule.scraped(url, _now(), seeds=seeds, leechers=leechers, downloaded=downloaded)
 
     @property
     def next_look(self) -> float:
@@ -152,14 +165,17 @@ class Announcer:
         if not self._running:
             return
         for url, deadline in list(self._under_way.items()):
-            if deadline <= now:
+            if deadline <= now and url in self._in_line:
+                self._under_way[url] = now + self._settings.silence
+            elif deadline <= now:
                 self._under_way[url] = float("inf")
                 self._schedule.silent(url, now)
                 self._owner.tracker_changed(self._schedule.state(url))
         for due in self._schedule.due(now):
             self._schedule.began(due.url, now)
             self._under_way[due.url] = now + self._settings.silence
-            self._tasks.spawn(self._announce(due), f"announce to {due.url[:60]}")
+            self._in_line.add(due.url)
+            self._tasks.spawn(self._announce(due), f"announce to {masked(due.url)}")
         self._next_look = min(self._schedule.next_due, *self._under_way.values(), float("inf"))
 
     async def _announce(self, due: Due) -> None:
@@ -170,13 +186,15 @@ class Announcer:
             peers = reply.peers
             self._note_success(due, reply)
         except TrackerError as error:
-            log.info("< %s: %s", due.url, error)
-            self._schedule.failed(due.url, _now(), str(error), error.retry_in)
+            words = scrubbed(str(error), due.url)
+            log.info("< %s: %s", masked(due.url), words)
+            self._schedule.failed(due.url, _now(), words, error.retry_in, error.kind)
         except Exception as error:
-            log.exception("! announcing to %s failed", due.url)
+            log.exception("! announcing to %s failed", masked(due.url))
             self._schedule.failed(due.url, _now(), f"an error of ours: {type(error).__name__}: {error}")
         finally:
             del self._under_way[due.url]
+            self._in_line.discard(due.url)
         try:
             if peers:
                 self._owner.peers_found(peers, due.url)
@@ -197,7 +215,8 @@ class Announcer:
             peers=len(reply.peers),
             seeds=reply.seeds,
             leechers=reply.leechers,
-            message=reply.warning,
+            downloaded=reply.downloaded,
+            message=scrubbed(reply.warning, due.url),
         )
 
     async def _ask(self, url: str, event: AnnounceEvent, wanted: int) -> AnnounceReply:
@@ -216,7 +235,16 @@ class Announcer:
         )
         log.debug("> %s: %s left=%d", url, event.value or "announce", request.left)
         way = self._udp if url.partition(":")[0].lower() == "udp" else self._http
-        return await way.announce(url, request)
+        begun = partial(self._turn_came, url)
+        return await way.announce(url, request, given=self._schedule.is_given(url), begun=begun)
+
+    def _turn_came(self, url: str) -> None:
+        """With thousands of torrents on one tracker the way to this moment may be minutes long."""
+        if url in self._in_line:
+            self._in_line.discard(url)
+            now = _now()
+            self._schedule.began(url, now)
+            self._under_way[url] = max(self._under_way[url], now + self._settings.silence)
 
     def _peers_wanted(self) -> int:
         return max(0, min(self._owner.peers_wanted(), self._settings.max_peers_wanted))
@@ -233,7 +261,7 @@ class Announcer:
             return
         farewells = Tasks(f"{self._tasks.owner}: leaving")
         try:
-            tasks = [farewells.spawn(self._say_stopped(url), f"stopped to {url[:60]}") for url in told]
+            tasks = [farewells.spawn(self._say_stopped(url), f"stopped to {masked(url)}") for url in told]
             await asyncio.wait(tasks, timeout=self._settings.stop_timeout if timeout is None else timeout)
         finally:
             await farewells.aclose()

@@ -29,7 +29,9 @@ class Facts:
     the disk; ``disk_waits``: no memory until it has caught up. ``limited_by``, ``up_limited_by``: "torrent", "session" or empty,
     with the limit in bytes/s; ``limited``: nothing may be asked at this very moment. ``space_free``, ``space_needed``: bytes.
     ``queued_behind``: how many wait before it for ``queue_limit`` (downloads, seeds, total). ``stopped_by``: user, goal, session.
-    ``error_kind``: "storage", or anything else.
+    ``error_kind``: "storage", or anything else. ``metadata``: bytes of the info dictionary that have come, and in all (0: nobody
+    has said yet); None once it is known; ``metadata_trouble``: why what peers offer cannot be used.
+    ``offering``: peers that have it. ``told``: what DHT and LSD said.
     """
 
     state: str
@@ -72,6 +74,10 @@ class Facts:
     retry_at: float | None = None
     ratio_goal: float | None = None
     trackers: tuple[TrackerState, ...] = ()
+    metadata: tuple[int, int] | None = None
+    metadata_trouble: str = ""
+    offering: int = 0
+    told: tuple[r.Source, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -103,6 +109,16 @@ def _downloading(facts: Facts) -> Iterator[r.Reason]:
     elif not moving and not facts.verifying:
         yield from _nothing_comes(facts)
     yield from _no_space(facts)
+
+
+def _metadata(facts: Facts) -> Iterator[r.Reason]:
+    received, size = facts.metadata or (0, 0)
+    if not facts.peers:
+        yield r.NoPeers(sources_of(facts), facts.known_peers, facts.dialing, facts.last_refusal)
+    else:
+        yield r.Metadata(facts.peers, facts.offering, received, size, facts.metadata_trouble)
+        if not facts.offering:
+            yield r.FewPeers(sources_of(facts), 0, facts.dialing, facts.last_refusal)
 
 
 def _nothing_comes(facts: Facts) -> Iterator[r.Reason]:
@@ -157,6 +173,7 @@ def _no_space(facts: Facts) -> Iterator[r.Reason]:
 
 
 _TELLERS: dict[str, Callable[[Facts], Iterator[r.Reason]]] = {
+    "metadata": _metadata,
     "checking": _checking,
     "queued": _queued,
     "downloading": _downloading,
@@ -168,13 +185,13 @@ _TELLERS: dict[str, Callable[[Facts], Iterator[r.Reason]]] = {
 
 
 def sources_of(facts: Facts) -> tuple[r.Source, ...]:
-    """What each tracker said and when, those that said something first."""
+    """What each tracker said and when, those that said something first; then what the DHT and the local network said."""
     told = sorted(facts.trackers, key=lambda one: _TELLING.get(one.status, 0))
-    return tuple(_source(facts, tracker) for tracker in told)
+    return (*(_source(facts, tracker) for tracker in told), *facts.told)
 
 
 def _source(facts: Facts, tracker: TrackerState) -> r.Source:
     asking = tracker.status in ("announcing", "silent")
     next_in = inf if tracker.next_announce == inf else facts.until(tracker.next_announce)
     ago = facts.ago(tracker.last_announce)
-    return r.Source("tracker", tracker.url, tracker.summary, ago, None if asking else next_in, asking)
+    return r.Source("tracker", tracker.name, tracker.summary, ago, None if asking else next_in, asking)

@@ -14,7 +14,7 @@ from unchoke.engine.net.transport import Network
 from unchoke.engine.settings import NetworkSettings
 from unchoke.engine.tasks import Tasks
 from unchoke.errors import NetworkError
-from unchoke.protocol.handshake import Handshake
+from unchoke.protocol.handshake import OURS, Handshake, Reserved
 from unchoke.protocol.messages import Blocks, Message, Requests
 from unchoke.types import Address, InfoHash, PeerId
 
@@ -46,7 +46,7 @@ class Dialer:
     """``make_peer(owner, dialed)`` makes the protocol object of a connection (``dialed`` None: incoming).
 
     ``find`` gives the target for an infohash. ``room`` says how many more conversations the session may hold (negative: too
-    many stand), ``make_room`` ends one of no use, if there is any.
+    many stand), ``make_room`` ends one of no use, if there is any. ``reserved``: what our handshakes say we can.
     """
 
     def __init__(
@@ -57,6 +57,8 @@ class Dialer:
         find: Callable[[InfoHash], Target | None],
         room: Callable[[], int],
         make_room: Callable[[], bool] | None = None,
+        *,
+        reserved: Reserved = OURS,
     ) -> None:
         self._network = network
         self._settings = settings
@@ -64,6 +66,7 @@ class Dialer:
         self._find = find
         self._room = room
         self._make_room = make_room
+        self._reserved = reserved
         self._tasks = Tasks("dialer")
         self._waiting: dict[Peer, Target | None] = {}
         self._closed = False
@@ -109,7 +112,7 @@ class Dialer:
     def peer_connected(self, peer: Peer) -> None:
         target = self._waiting.get(peer)
         if target is not None:
-            peer.wire.send_handshake(Handshake(target.infohash.truncated, target.peer_id))
+            peer.wire.send_handshake(Handshake(target.infohash.truncated, target.peer_id, self._reserved))
             peer.flush()
             return
         self._waiting[peer] = None

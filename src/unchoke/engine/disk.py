@@ -43,7 +43,7 @@ class Disk:
         self.reserved = 0
         self.peak = 0
         self.finishing = 0  # pieces on their way, of all torrents
-        self._threads = settings.threads or max(1, min(4, (os.cpu_count() or 1) - 1))
+        self._threads = settings.threads or max(2, min(4, (os.cpu_count() or 1) - 1))
         self._owns_threads = executor is None
         self._writers: Executor = executor or ThreadPoolExecutor(self._threads, "unchoke-disk")
         self._readers: Executor = executor or ThreadPoolExecutor(self._threads, "unchoke-read")

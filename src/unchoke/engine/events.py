@@ -40,8 +40,22 @@ class TorrentRemoved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataReceived(Event):
+    """Peers gave the info dictionary of a magnet link: files and sizes are known now, and the torrent's own ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentRenamed(Event):
+    """A torrent named by its v2 infohash turned out to be a hybrid: it goes on under ``infohash``, its v1 one (BEP 52)."""
+
+    infohash: InfoHash
+
+
+@dataclass(frozen=True, slots=True)
 class StateChanged(Event):
-    """The torrent's lifecycle moved: checking, downloading, seeding, stopped, error (``reason`` then says why)."""
+    """The torrent's lifecycle moved: metadata, checking, downloading, seeding, stopped, error (``reason`` then says why)."""
 
     state: str
     reason: str = ""

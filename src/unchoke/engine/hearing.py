@@ -21,6 +21,7 @@ from unchoke.protocol import messages as m
 from unchoke.types import Address
 
 if TYPE_CHECKING:
+    from unchoke.engine.extension import Extension
     from unchoke.engine.giving import Giving
     from unchoke.engine.intake import Intake
     from unchoke.engine.peer import Peer
@@ -30,17 +31,36 @@ if TYPE_CHECKING:
 HELLO_SIZE = 256
 
 
+def introduce(peer: Peer, hello: extended.ExtendedHandshake, peerlist: PeerList, now: float) -> None:
+    """Note who a peer says it is."""
+    peer.client = hello.client or peer.client
+    peer.reqq = hello.reqq
+    peer.upload_only = hello.upload_only
+    peer.metadata_size = hello.metadata_size
+    known = {name: number for name, number in hello.extensions.items() if name in extended.OURS}
+    peer.extensions = {**peer.extensions, **known}
+    if peer.incoming and hello.port and peer.listen_address is None:
+        # Said once; strangers change their minds for fun.
+        peer.listen_address = Address(peer.address.host, hello.port)
+        peerlist.connected(peer.listen_address, Source.INCOMING, now)
+
+
 class HearingOwner(Protocol):
     """What a hearing asks of its swarm."""
 
     intake: Intake
     giving: Giving
     peerlist: PeerList
+    extensions: dict[int, Extension]
 
     @property
     def is_closed(self) -> bool: ...
 
     def close_if_useless(self, peer: Peer) -> None: ...
+
+    def node_found(self, address: Address) -> None: ...
+
+    def seen_as(self, address: str, peer: Peer) -> None: ...
 
 
 class Hearing:
@@ -69,6 +89,11 @@ class Hearing:
                 self.owner.intake.rejected(peer, block, self._clock())
             case m.Extended(extension, payload) if extension == extended.HANDSHAKE:
                 self._hello(peer, payload)
+            case m.Extended(extension, payload) if extension in self.owner.extensions:
+                self._extended(peer, extension, payload)
+            case m.Port(port):
+                self.owner.node_found(Address(peer.address.host, port))
+                peer.count_redundant()
             case _:
                 self._said_again(peer, message)
 
@@ -137,6 +162,14 @@ class Hearing:
 
     # ------------------------------------------------------------------ who they are
 
+    def _extended(self, peer: Peer, number: int, payload: bytes) -> None:
+        """It is for the extension to say what it tells; but a flood is a flood."""
+        peer.count_redundant()
+        try:
+            self.owner.extensions[number].received(peer, payload, self._clock())
+        except ProtocolError as error:
+            peer.close(f"broke the protocol: {error}", fault=True)
+
     def _hello(self, peer: Peer, payload: bytes) -> None:
         """The extended handshake (BEP 10); it may come again, when something has changed."""
         try:
@@ -144,14 +177,13 @@ class Hearing:
         except ProtocolError as error:
             peer.close(f"broke the protocol: {error}", fault=True)
             return
+        introduce(peer, hello, self.owner.peerlist, self._clock())
         peer.download.pipeline.reqq = hello.reqq
-        peer.client = hello.client or peer.client
-        peer.upload_only = hello.upload_only
-        if peer.incoming and hello.port and peer.listen_address is None:
-            # Said once; strangers change their minds for fun.
-            peer.listen_address = Address(peer.address.host, hello.port)
-            self.owner.peerlist.connected(peer.listen_address, Source.INCOMING, self._clock())
         peer.count_redundant(1 + len(payload) // HELLO_SIZE)
+        for extension in self.owner.extensions.values():
+            extension.greeted(peer, self._clock())
+        if hello.yourip is not None:
+            self.owner.seen_as(hello.yourip, peer)
         self.owner.close_if_useless(peer)
 
     def __repr__(self) -> str:

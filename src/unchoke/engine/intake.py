@@ -15,11 +15,12 @@ from unchoke.engine import partials
 from unchoke.engine.download import FORGIVEN, Download
 from unchoke.engine.pieces import IDLE_SHARE, TorrentDisk
 from unchoke.engine.verify import Outcome, Result
+from unchoke.engine.webseed import WebSeed, WebSeeds
 from unchoke.errors import StorageError
 from unchoke.layout import TorrentLayout
 from unchoke.policy.bandwidth import Limit
-from unchoke.policy.picker import OpenPiece, PiecePicker
-from unchoke.policy.smartban import SmartBan
+from unchoke.policy.picker import Key, OpenPiece, PiecePicker
+from unchoke.policy.smartban import SmartBan, Verdict
 from unchoke.protocol import messages as m
 from unchoke.rates import Rate
 from unchoke.types import BLOCK_SIZE, Address, Block
@@ -76,7 +77,8 @@ class Intake:
         self.rate = Rate(clock())
         self.wasted = 0
         self.corrupt = 0
-        self._down = down
+        self.web_seeds: WebSeeds | None = None
+        self.down = down
         self._clock = clock
         self._call_later = call_later
         self._verifying: dict[int, OpenPiece] = {}
@@ -166,7 +168,7 @@ class Intake:
         peer.download.wasted += length
         self.wasted += length
 
-    def _cancel_elsewhere(self, giver: Peer, block: tuple[int, int]) -> None:
+    def _cancel_elsewhere(self, giver: Key, block: tuple[int, int]) -> None:
         """The endgame's other half: whoever else was asked for this block need not send it."""
         for peer in list(self.owner.peers):
             if peer is not giver and peer.download.let_one_go(block, self._clock()):
@@ -186,7 +188,7 @@ class Intake:
             self.picker.piece_good(piece)
             liars = self.smartban.piece_passed(piece, result.digests)
             self.owner.piece_good(piece)
-            self._ban(liars)
+            self._ban(liars, piece)
         elif result.outcome is Outcome.BAD:
             self._blame(open_piece, result.digests)
         else:
@@ -199,19 +201,26 @@ class Intake:
             self.owner.refill_all()
 
     def _blame(self, open_piece: OpenPiece, digests: bytes) -> None:
-        givers = cast("list[Peer | None]", open_piece.givers)
+        givers = cast("list[Peer | WebSeed | None]", open_piece.givers)
         self.corrupt += open_piece.size
-        addresses = [peer.address if peer is not None else None for peer in givers]
-        verdict = self.smartban.piece_failed(open_piece.index, addresses, digests)
+        suspects = [giver for giver in dict.fromkeys(givers) if giver is not None]
+        if len(suspects) == 1 and isinstance(suspects[0], WebSeed) and None not in givers:
+            verdict = Verdict(
+                (suspects[0].address,)
+            )  # smart ban names a liar once; a web seed is judged piece by piece
+        else:
+            addresses = [giver.address if giver is not None else None for giver in givers]
+            verdict = self.smartban.piece_failed(open_piece.index, addresses, digests)
         self._withdraw((open_piece.index,))
-        suspects = [peer for peer in dict.fromkeys(givers) if peer is not None]
         self.picker.piece_bad(open_piece.index, suspects=suspects, single=verdict.single)
-        self.owner.piece_wrong(open_piece.index, tuple(sorted({peer.address for peer in suspects})))
-        self._ban(verdict.banned)
+        self.owner.piece_wrong(open_piece.index, tuple(sorted({giver.address for giver in suspects})))
+        self._ban(verdict.banned, open_piece.index)
 
-    def _ban(self, liars: Collection[Address]) -> None:
+    def _ban(self, liars: Collection[Address], piece: int) -> None:
         """What else they gave is forgotten; but not of spilled pieces, where a late write of theirs could hit the better block."""
         for liar in liars:
+            if self.web_seeds is not None and self.web_seeds.accuse(liar, piece):
+                continue
             self.picker.discard(lambda key: cast("Peer", key).address.host == liar.host, self.disk.spilled)  # noqa: B023
             self.owner.ban(liar, "sent wrong data")
 
@@ -238,6 +247,52 @@ class Intake:
             self.picker.piece_bad(piece)
         if not self.owner.is_closed:
             self.owner.storage_failed(error)
+
+    # ------------------------------------------------------------------ what web seeds give (FetchOwner)
+
+    def take(self, seed: Key, piece: int, begin: int, length: int, data: memoryview | None) -> None:
+        """Blocks of an open piece, as ``sent`` takes a peer's; in the piece's memory already, or in ``data``."""
+        received = self.picker.received
+        self.rate.add(length, self._clock())
+        for at in range(0, length, BLOCK_SIZE):
+            block = begin + at
+            open_piece = received(seed, piece, block)
+            if open_piece is None:
+                self.waste(seed, min(BLOCK_SIZE, length - at))
+                continue
+            if data is not None and not self.disk.put(piece, block, data[at : at + BLOCK_SIZE]):
+                self.picker.lost(piece, block)
+                self.waste(seed, min(BLOCK_SIZE, length - at))
+                self._refill_soon()
+                continue
+            if open_piece.asked_twice:
+                self._cancel_elsewhere(seed, (piece, block))
+            if not open_piece.left:
+                self._finish(open_piece)
+
+    def view(self, piece: int) -> memoryview | None:
+        return self.disk.view(piece)
+
+    def waste(self, seed: Key, length: int) -> None:
+        cast(WebSeed, seed).wasted += length
+        self.wasted += length
+
+    def may_open(self, piece: int) -> bool:
+        return self.disk.may_open(piece, asked=self._asked())
+
+    def may_take(self, piece: int) -> bool:
+        """A spilled piece has no memory of its own, so what comes for it waits for the disk."""
+        return piece not in self.disk.spilled or self.disk.spill_room(0, spare=1) > 0
+
+    def free(self, pieces: Collection[int]) -> None:
+        for piece in pieces:
+            self.disk.drop(piece)
+        self.drop_untouched()
+        self._refill_soon()
+
+    @property
+    def has_peers(self) -> bool:
+        return bool(self.owner.peers)
 
     # ------------------------------------------------------------------ what they do not give
 
@@ -339,9 +394,10 @@ class Intake:
         return self.disk.spill_room(self._asked(), spare=IDLE_SHARE - chosen if self._idle else 0)
 
     def _asked(self) -> int:
-        """Blocks of spilled pieces that are asked for."""
+        """Blocks of spilled pieces that are asked for. Those of web seeds wait for room before they are read."""
         pieces = self.picker.open
-        return sum(pieces[index].asked for index in self.disk.spilled if index in pieces)
+        theirs = self.web_seeds.pieces() if self.web_seeds is not None and self.disk.spilled else ()
+        return sum(pieces[index].asked for index in self.disk.spilled if index in pieces and index not in theirs)
 
     def _allowed(self, download: Download) -> bitarray:
         """What a peer that chokes us still gives (BEP 6)."""

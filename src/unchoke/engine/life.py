@@ -1,4 +1,4 @@
-"""Life: what happens to one torrent: checking ▸ downloading ▸ seeding, queued, stopped, no space, error.
+"""Life: what happens to one torrent: (metadata ▸) checking ▸ downloading ▸ seeding, queued, stopped, no space, error.
 
 It decides when which phase begins and carries files, trackers, peers and the record from one to the next. While idle it owns
 no task and looks at nothing until its due time: it moves by the session's timetable, by its swarm's calls and by what
@@ -12,55 +12,46 @@ no task and looks at nothing until its due time: it moves by the session's timet
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-from unchoke.engine.announcer import Announcer, AnnouncerOwner
-from unchoke.engine.contents import Contents, Found, MakeStorage
+from unchoke.engine.contents import Contents, Found
 from unchoke.engine.doorbell import Doorbell
 from unchoke.engine.events import (
     Event,
-    EventBus,
-    StateChanged,
+    MetadataReceived,
     TorrentCompleted,
 )
-from unchoke.engine.ledger import Ledger
-from unchoke.engine.options import TorrentOptions
-from unchoke.engine.outcome import Outcome
-from unchoke.engine.parsing import parse
-from unchoke.engine.record import Record
-from unchoke.engine.resume import Resume, TorrentRow
-from unchoke.engine.settings import Settings
+from unchoke.engine.metadata import MetadataSwarm
+from unchoke.engine.named import meet
+from unchoke.engine.options import TorrentOptions, numbers_below
+from unchoke.engine.resume import TorrentRow
+from unchoke.engine.seeker import Seeker
 from unchoke.engine.swarm import Swarm
-from unchoke.engine.tasks import Executor, Tasks, finish, on_thread
+from unchoke.engine.tasks import finish
 from unchoke.engine.trackers import Trackers
 from unchoke.engine.upkeep import Upkeep
+from unchoke.engine.vitals import FAILED, LIVE, RUNNING, LifeOwner, Vitals
 from unchoke.errors import (
     ForeignFileError,
     GoneError,
+    MetainfoError,
     NoSpaceError,
-    NotFoundError,
     StoppedError,
     StorageError,
     UnchokeError,
+    UnsupportedError,
 )
-from unchoke.policy.goals import GoalSettings, next_look, reached
 from unchoke.policy.peerlist import Source
 from unchoke.policy.picker import PickerSettings, PiecePicker
-from unchoke.policy.queue import Held
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.storage.base import Storage
-from unchoke.storage.handles import FilePool
-from unchoke.types import Address, InfoHash, PeerId
+from unchoke.types import Address, PeerId
 
 if TYPE_CHECKING:
-    from random import Random
-
     from bitarray import bitarray
 
 log = logging.getLogger(__name__)
@@ -72,178 +63,22 @@ SLEEP_AFTER = 30.0
 #: Seconds until a torrent in error, or without space, looks whether the cause is gone: at first, and at most.
 FIRST_RETRY, LAST_RETRY = 5.0, 60.0
 
-RUNNING = frozenset(("downloading", "seeding"))
-FAILED = frozenset(("error", "no space"))
+#: Bytes that trackers are told are left while we do not know the torrent's size: none would make us a seed.
+UNKNOWN_LEFT = 16 * 1024
 
 
-class LifeOwner(Protocol):
-    """What a torrent asks of its session, which knows it as the ``Torrent`` it is."""
+class Life(Vitals):
+    """One torrent's."""
 
-    settings: Settings
-    rng: Random
-    file_pool: FilePool
-    bus: EventBus
-    executor: Executor | None
-    make_storage: MakeStorage | None
-    resume: Resume
-    wake_room: asyncio.Semaphore
-
-    def now(self) -> float: ...
-
-    def peers_changed(self, change: int) -> None: ...
-
-    def dial_room(self) -> int: ...
-
-    def dial(self, address: Address, swarm: Swarm) -> None: ...
-
-    def make_announcer(self, torrent: Any, owner: AnnouncerOwner) -> Announcer: ...
-
-    def make_swarm(self, torrent: Any, metainfo: Metainfo, storage: Storage, picker: PiecePicker) -> Swarm: ...
-
-    def due(self, torrent: Any, when: float) -> None: ...
-
-    def may_run(self, torrent: Any) -> bool: ...
-
-    def rearrange(self) -> None: ...
-
-    @property
-    def may_sleep(self) -> bool: ...
-
-    def held(self, torrent: Any) -> Held | None: ...
-
-    def limits(self) -> tuple[float, float]: ...
-
-    def promised(self, device: int, torrent: Any) -> int: ...
-
-    def wall_clock(self) -> float: ...
-
-    def turn(self, device: int) -> asyncio.Lock: ...
-
-    def goal_reached(self, torrent: Any, action: str, words: str) -> None: ...
-
-
-class Life:
-    """One torrent's. ``row``: what is recorded of it; ``running``: its user wants it to run."""
-
-    __slots__ = (
-        "__weakref__",
-        "_awake_since",
-        "_beginning",
-        "_contents",
-        "_doorbell",
-        "_given_peers",
-        "_have",
-        "_looking",
-        "_metainfo",
-        "_moving",
-        "_outcome",
-        "_owner",
-        "_partial",
-        "_recheck",
-        "_removed",
-        "_retries",
-        "_swarm",
-        "_tasks",
-        "_upkeep",
-        "_waived",
-        "closed",
-        "error",
-        "error_since",
-        "ledger",
-        "options",
-        "peer_id",
-        "reason",
-        "retry_at",
-        "row",
-        "running",
-        "state",
-        "trackers",
-        "wanted_bytes",
-    )
+    __slots__ = ()
 
     def __init__(
         self, owner: LifeOwner, row: TorrentRow, options: TorrentOptions, peer_id: PeerId, metainfo: Metainfo | None
     ) -> None:
-        self.row = row
-        self.options = options
-        self.peer_id = peer_id
-        self.running = row.running  # its user wants it to run
-        self.state = "stopped"
-        self.reason = "not started yet"
-        self.error: UnchokeError | None = None
-        self.error_since = self.retry_at = 0.0
-        self.wanted_bytes = row.size
-        self.ledger = Ledger(row)
+        super().__init__(owner, row, options, peer_id, metainfo)
         self.trackers = Trackers(
             self, self.ledger, partial(owner.make_announcer, self), owner.settings.announce.stop_timeout
         )
-        self.closed = False
-        self._owner = owner
-        self._metainfo = metainfo
-        self._tasks: Tasks | None = None
-        self._outcome: Outcome | None = None
-        self._swarm: Swarm | None = None
-        self._doorbell: Doorbell | None = None
-        self._contents: Contents | None = None
-        self._have: bitarray | None = None  # what is known while no swarm knows better
-        self._partial: dict[int, bytes] = {}
-        self._given_peers: list[Address] = []
-        self._awake_since = 0.0
-        self._upkeep: Upkeep | None = None
-        self._beginning: asyncio.Task[None] | None = None
-        self._waived = self._removed = self._looking = self._recheck = False
-        self._retries = 0
-        self._moving = asyncio.Lock()  # start, stop, verify, sleep and the end come one after the other
-        if metainfo is not None:
-            self._load_contents(metainfo)
-
-    # ------------------------------------------------------------------ what it is
-
-    @property
-    def infohash(self) -> InfoHash:
-        return InfoHash(self.row.infohash)
-
-    @property
-    def key(self) -> tuple[bytes, str]:
-        """What it is recorded under."""
-        return self.row.infohash, self.row.folder
-
-    @property
-    def name(self) -> str:
-        return self.row.name
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.row.folder)
-
-    @property
-    def swarm(self) -> Swarm | None:
-        """The live peers, while it runs and is awake (for the session and tests)."""
-        return self._swarm if self.state in RUNNING else None
-
-    @property
-    def is_asleep(self) -> bool:
-        """A seed without peers, that keeps nothing in memory which it could read again."""
-        return self.state == "seeding" and self._swarm is None
-
-    @property
-    def is_complete(self) -> bool:
-        """Every wanted piece is there, as far as is known."""
-        have = self.have
-        if have is None or self._contents is None:
-            return self.row.complete
-        return not (self._contents.wanted & ~have).any()
-
-    @property
-    def have(self) -> bitarray | None:
-        """The pieces we have, as far as is known: while it runs the swarm knows, else what was found or left."""
-        if self._swarm is not None:
-            return self._swarm.picker.have
-        return self._have
-
-    @property
-    def contents(self) -> Contents | None:
-        return self._contents
 
     async def _restart(self) -> None:
         """Begin again. A caller that may be cancelled runs it with ``finish``."""
@@ -254,60 +89,26 @@ class Life:
             self._have = None  # its files were anybody's meanwhile: what was recorded of them says whether they are as we left them
         self.trackers.calm()
         self.error = None
-        self._set_state("checking" if self._have is None else "starting")
+        if self.has_metainfo:
+            self._set_state("checking" if self._have is None else "starting")
+        else:
+            self._set_state("metadata")
         self._beginning = self._spawn(self._begin(), "begin")
-
-    def refuse_removed(self) -> None:
-        """Raise StoppedError if it was removed, or is about to be."""
-        if self._removed:
-            raise StoppedError(f"{self.name}: removed")
 
     # ------------------------------------------------------------------ beginning
 
-    def _make_contents(self, metainfo: Metainfo) -> Contents:
-        owner = self._owner
-        return Contents(
-            metainfo,
-            self.folder,
-            self.options,
-            owner.settings.disk,
-            owner.file_pool,
-            Record(owner.resume, self.key),
-            executor=owner.executor,
-            storage=owner.make_storage,
-        )
-
-    def _load_contents(self, metainfo: Metainfo) -> Contents:
-        self._metainfo = metainfo
-        contents = self._contents = self._make_contents(metainfo)
-        self.wanted_bytes = contents.wanted_bytes
-        return contents
-
-    async def _loaded(self) -> Contents:
-        """The contents, read again if it slept. Raises NotFoundError if the state has lost the metainfo."""
-        if self._contents is None:
-            data = await self._owner.resume.metainfo(self.key)
-            if data is None:
-                raise NotFoundError(f"{self.name}: the session's state has lost its .torrent; add it again")
-            metainfo = await on_thread(self._owner.executor, parse, data)
-            if metainfo.infohash != self.infohash:
-                raise NotFoundError(
-                    f"{self.name}: the .torrent in the session's state is of another torrent; add it again"
-                )
-            if self._contents is None:
-                try:
-                    self._load_contents(metainfo)
-                except ValueError as error:
-                    raise UnchokeError(
-                        f"{self.name}: its wishes in the session's state do not fit it: {error}"
-                    ) from error
-        assert self._contents is not None
-        return self._contents
-
     async def _begin(self, *, join: bool = True) -> None:
-        """Find what is there, refuse what is not ours, ``join`` the swarm."""
+        """Find what is there, refuse what is not ours, ``join`` the swarm. Without a metainfo, ask for one first."""
         try:
+            if self._contents is None and not self.row.piece_count and await self._lacks_metainfo():
+                self._seek()
+                return
             contents = await self._loaded()
+            if contents.metainfo.infohash_v1 is None:
+                raise UnsupportedError(
+                    f"{self.name}: a v2-only torrent; it is kept, and waits until transferring these is built"
+                    " (hybrid ones go as v1)"
+                )
             storage = await contents.open(complete=self.row.complete)
             if self._have is None:
                 if self.state == "starting":
@@ -350,6 +151,92 @@ class Life:
         elif not join:
             self._tell_failure(StoppedError(f"{self.name}: verified, and not complete"))
 
+    # ------------------------------------------------------------------ metadata
+
+    async def _lacks_metainfo(self) -> bool:
+        return await self._owner.resume.metainfo(self.key) is None
+
+    def _seek(self) -> None:
+        """Only the infohash is known: meet peers, and ask them."""
+        owner, now = self._owner, self._owner.now()
+        if self._seeker is None or self._seeker.is_done:
+            self._seeker = Seeker(
+                self,
+                partial(owner.make_metadata_swarm, self),
+                self._spawn,
+                trackers=self.row.trackers,
+                web_seeds=self.options.web_seeds,
+                executor=owner.executor,
+            )
+        if self.state != "metadata":
+            self._set_state("metadata")
+        self.trackers.heartbeat(now)
+        self._seeker.swarm.peerlist.add(self._given_peers, Source.USER, now)
+        self._meet_others()
+        self._dial(now)
+        owner.due(self, now + 1.0)
+
+    def _meet_others(self) -> None:
+        """Peers by other ways than trackers: those the magnet link names, the DHT, the local network."""
+        self._owner.seek_peers(self)
+        if self.options.peers:
+            self._spawn(meet(self.options.peers, self._named_found), "named peers")
+
+    def _named_found(self, addresses: Sequence[Address]) -> None:
+        self.addresses_found(addresses, Source.MAGNET)
+
+    def learned(self, metainfo: Metainfo) -> None:
+        """Part of SeekerOwner: it is known now."""
+        if self.state == "metadata":
+            self._beginning = self._spawn(self._take_metainfo(metainfo), "learn")
+
+    def unusable(self, error: MetainfoError) -> None:
+        """Part of SeekerOwner: what the infohash stands for is no torrent."""
+        self._fail(
+            MetainfoError(f"{self.name}: peers gave what its infohash stands for, and it is no torrent: {error}")
+        )
+
+    async def _take_metainfo(self, metainfo: Metainfo) -> None:
+        """Keep it, choose of its files, and begin."""
+        # Whoever stops, selects or verifies meanwhile finds it known altogether, or not at all.
+        async with self._moving:
+            if self.has_metainfo:
+                return
+            await finish(self._keep_metainfo(metainfo))
+        if self.error is not None:
+            return
+        if self.options.metadata_only:
+            self._owner.goal_reached(self, "stop", "its metadata is here")
+            return
+        self._set_state("checking")
+        await self._begin()
+
+    async def _keep_metainfo(self, metainfo: Metainfo) -> None:
+        row, options, layout = self.row, replace(self.options, private=metainfo.private), metainfo.layout
+        try:
+            await self._owner.now_called(self, metainfo)
+            row.name, row.size, row.piece_count = metainfo.name, layout.total_length, layout.piece_count
+            await self._owner.resume.add(row, metainfo.data)
+            if self._choose is not None:
+                chosen = self._choose(metainfo)
+                options = replace(options, files=None if chosen is None else frozenset(chosen), select="")
+            elif options.select:
+                options = replace(options, files=numbers_below(options.select, len(layout.files)), select="")
+            self.options = options
+            self._load_contents(metainfo)
+        except UnchokeError as error:
+            self._fail(error)
+            return
+        except ValueError as error:
+            self._fail(UnchokeError(f"{self.name}: {error}"))
+            return
+        self._keep(options)
+        self._owner.bus.publish(MetadataReceived(self.infohash, self.name))
+        if self._outcome is not None:
+            self._outcome.known()
+        if metainfo.private:
+            self._owner.seek_no_peers(self)
+
     def _join(self, contents: Contents, storage: Storage, have: bitarray) -> None:
         """Files, picker, swarm, trackers; then it runs."""
         owner, now = self._owner, self._owner.now()
@@ -378,7 +265,11 @@ class Life:
         else:
             self._set_state("downloading")
         self.trackers.heartbeat(now)
+        if self._seeker is not None:
+            seeker, self._seeker = self._seeker, None
+            seeker.hand_over(swarm, private=contents.metainfo.private, now=now)
         swarm.peerlist.add(self._given_peers, Source.USER, now)
+        self._meet_others()
         if self._doorbell is not None:
             doorbell, self._doorbell = self._doorbell, None
             doorbell.open(swarm)
@@ -400,8 +291,10 @@ class Life:
 
     # ------------------------------------------------------------------ sleeping
 
-    def target(self) -> Swarm | Doorbell | None:
+    def target(self) -> Swarm | Doorbell | MetadataSwarm | None:
         """Whom a peer that dials us speaks to; None: it is not wanted."""
+        if self._seeker is not None and not self._seeker.swarm.is_closed:
+            return self._seeker.swarm
         if self._swarm is None and self.is_asleep:
             if self._doorbell is None:
                 self._doorbell = Doorbell(self.infohash, self.peer_id, self._wake)
@@ -447,6 +340,10 @@ class Life:
         if self._tasks is not None:
             tasks, self._tasks = self._tasks, None
             await tasks.aclose()
+        if self._seeker is not None:
+            seeker, self._seeker = self._seeker, None
+            await seeker.aclose("the torrent is stopped")
+        self._owner.seek_no_peers(self)
         if self._doorbell is not None:
             self._doorbell.close("the torrent is stopped")
         try:
@@ -462,6 +359,8 @@ class Life:
         if swarm is not None:
             for peer in list(swarm.peers):
                 peer.close("the torrent is stopped")
+            if swarm.web_seeds is not None:
+                await swarm.web_seeds.aclose()
             await swarm.disk.flush()
             if self.error is None:
                 self._partial = await swarm.intake.save_partials()
@@ -495,6 +394,9 @@ class Life:
         log.info("! %s: %s", self.name, error)  # whoever waits is told
         if self._swarm is not None:
             self._swarm.close(str(error))
+        if self._seeker is not None:
+            self._seeker.close("the torrent is in error")
+        self._owner.seek_no_peers(self)
         if self._doorbell is not None:
             self._doorbell.close("the torrent is in error")
         self._set_state("no space" if isinstance(error, NoSpaceError) else "error", str(error))
@@ -555,50 +457,6 @@ class Life:
     def _crashed(self, error: BaseException) -> None:
         self._fail(UnchokeError(f"{self.name}: internal error: {error!r}"))
 
-    def _tell_failure(self, error: UnchokeError) -> None:
-        if self._outcome is not None:
-            self._outcome.fail(error)
-
-    def _set_state(self, state: str, reason: str = "") -> None:
-        self.ledger.entered(state, self._owner.now())
-        self.state, self.reason = state, reason
-        log.info("= %s: %s", self.name, f"{state}: {reason}" if reason else state)
-        self._owner.bus.publish(StateChanged(self.infohash, state, reason))
-
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
-        if self._tasks is None:
-            self._tasks = Tasks(f"torrent {self.name[:40]!r}", self._crashed)
-        return self._tasks.spawn(work, name)
-
-    # ------------------------------------------------------------------ the record
-
-    def _keep(self, options: TorrentOptions, record: dict[str, object] | None = None) -> None:
-        """``record``: that of the options, where it was made already."""
-        self.options = options
-        if self._contents is not None:
-            self._contents.options = options
-        self.row.options = options.to_record() if record is None else record
-        self._owner.resume.update(self.key, options=self.row.options)
-        self.note()
-
-    def note(self) -> None:
-        """Note what changed: counters, times, whether it shall run."""
-        now, row = self._owner.now(), self.row
-        self.ledger.count(now)
-        self.ledger.account(now)
-        row.running = self.running
-        self._owner.resume.update(
-            self.key,
-            running=row.running,
-            complete=row.complete,
-            completed_at=row.completed_at,
-            uploaded=row.uploaded,
-            downloaded=row.downloaded,
-            wasted=row.wasted,
-            active_time=row.active_time,
-            seeding_time=row.seeding_time,
-        )
-
     # ------------------------------------------------------------------ time
 
     def heartbeat(self, now: float) -> None:
@@ -609,9 +467,15 @@ class Life:
             elif self.running and self.retry_at and not self._looking:
                 self._spawn(self._retry(), "retry")
             return
-        if self.state not in RUNNING:
+        if self.state not in LIVE:
             return
         self.trackers.heartbeat(now)
+        if self._seeker is not None:
+            self._owner.due(self, now + 1.0)
+            self._seeker.heartbeat(now)
+            self._want_more(self._seeker.swarm)
+            self._dial(now)
+            return
         if self._swarm is None:
             goal_after = self._goal_after(now)
             if goal_after <= 0:
@@ -623,11 +487,15 @@ class Life:
         self._swarm.heartbeat(now)
         if self._swarm is None or self.state not in RUNNING:
             return  # it failed in the midst of that
-        if self.state == "downloading" and len(self._swarm.peers) < FEW_PEERS and not self._swarm.dialing:
-            self.trackers.want_more_peers()
+        if self.state == "downloading":
+            self._want_more(self._swarm)
         self._dial(now)
         self.ledger.count(now)
         self._keep_up(now, self._swarm)
+
+    def _want_more(self, swarm: Swarm | MetadataSwarm) -> None:
+        if len(swarm.peers) < FEW_PEERS and not swarm.dialing:
+            self.peers_needed()
 
     def _keep_up(self, now: float, swarm: Swarm) -> None:
         """What comes only now and then: looks at the disk, records, goals, sleep."""
@@ -645,31 +513,19 @@ class Life:
             self._spawn(self._sleep(), "sleep")
 
     @property
-    def goals(self) -> GoalSettings:
-        """When its seeding ends."""
-        return self.options.goals or self._owner.settings.goals
-
-    def _goal_after(self, now: float) -> float:
-        """Seconds until a goal of seeding may be reached; 0: one is."""
-        if self.state != "seeding" or self.options.forced or self._waived:
-            return inf
-        if self._goal_words(now) is not None:
-            return 0.0
-        idle_for = now - self.ledger.idle_since
-        return max(1.0, next_look(self.goals, self.ledger.seeding_time(now), idle_for))
-
-    def _goal_words(self, now: float) -> str | None:
-        ledger = self.ledger
-        ratio = ledger.uploaded / self.wanted_bytes if self.wanted_bytes else 0.0
-        return reached(self.goals, ratio, ledger.seeding_time(now), now - ledger.idle_since)
+    def _live(self) -> Swarm | MetadataSwarm | None:
+        """What holds its peers at this time, before or after the metainfo is known."""
+        if self.state in RUNNING:
+            return self._swarm
+        return self._seeker.swarm if self._seeker is not None and self.state == "metadata" else None
 
     def _dial(self, now: float) -> None:
-        swarm = self._swarm
-        if swarm is None or self.state not in RUNNING:
+        swarm = self._live
+        if swarm is None:
             return
         most = self._owner.settings.network.max_connections_per_torrent
         room = min(self._owner.dial_room(), most - len(swarm.peers) - swarm.dialing)
-        for address in swarm.peerlist.next_to_dial(room, now, seeds=self.state == "downloading"):
+        for address in swarm.peerlist.next_to_dial(room, now, seeds=self.state != "seeding"):
             swarm.dialing += 1
             self._owner.dial(address, swarm)
 
@@ -733,9 +589,16 @@ class Life:
     def peers_changed(self, change: int) -> None:
         self._owner.peers_changed(change)
 
+    def node_found(self, address: Address) -> None:
+        self._owner.node_found(address)
+
+    def seen_as(self, address: str, voter: str) -> None:
+        self._owner.seen_as(address, voter)
+
     def peers_needed(self) -> None:
-        if self.state in RUNNING:
+        if self.state in LIVE:
             self.trackers.want_more_peers()
+            self._owner.hasten_peers(self)
 
     # ------------------------------------------------------------------ what its trackers ask (TrackersOwner)
 
@@ -743,20 +606,20 @@ class Life:
         """Wanted bytes that are not there, as far as is known."""
         contents, have = self._contents, self.have
         if have is None or contents is None:
-            return 0 if self.row.complete else self.row.size
+            return 0 if self.row.complete else self.row.size or UNKNOWN_LEFT
         return contents.bytes_of(contents.wanted & ~have)
 
     def peers_wanted(self) -> int:
         """How many addresses would help. A seed that nobody can dial must dial itself, but needs few."""
-        if self.state not in RUNNING:
+        if self.state not in LIVE:
             return 0
-        most = self._owner.settings.network.max_connections_per_torrent if self.state == "downloading" else FEW_PEERS
-        return max(0, most - (len(self._swarm.peers) if self._swarm is not None else 0))
+        most = self._owner.settings.network.max_connections_per_torrent if self.state != "seeding" else FEW_PEERS
+        return max(0, most - (len(self._live.peers) if self._live is not None else 0))
 
-    def addresses_found(self, addresses: Sequence[Address]) -> None:
+    def addresses_found(self, addresses: Sequence[Address], source: Source = Source.TRACKER) -> None:
         """Peers, perhaps. Who sleeps wakes for them."""
-        if self._swarm is not None:
-            self._swarm.peerlist.add(addresses, Source.TRACKER, self._owner.now())
+        if self._live is not None:
+            self._live.peerlist.add(addresses, source, self._owner.now())
             self._dial(self._owner.now())
         elif self.is_asleep and addresses:
             self._given_peers = list(addresses[:FEW_PEERS])
@@ -764,7 +627,7 @@ class Life:
 
     def trackers_moved(self) -> None:
         """They want to be looked at at another time; who is awake looks each second anyway."""
-        if self._swarm is None:
+        if self._swarm is None and self._seeker is None:
             self._owner.due(self, self.trackers.next_look)
 
     def __repr__(self) -> str:

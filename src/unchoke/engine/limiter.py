@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from unchoke.policy.bandwidth import BandwidthSettings, Limit, TokenBucket
 from unchoke.types import BLOCK_SIZE
-
-if TYPE_CHECKING:
-    from unchoke.engine.peer import Peer
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +26,17 @@ ROUND = 0.05
 SOON = 0.25
 
 
-class Lane:
+class Waiting(Protocol):
+    """Who may wait for a turn: a peer, or a connection to a web seed."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class Lane(Generic[W]):
     """One direction of one torrent. ``own``: its own limit, a part of ``limit``. ``waiting`` gives who may want a turn,
     ``act`` lets one go on."""
 
@@ -39,22 +46,22 @@ class Lane:
         self,
         own: TokenBucket,
         session: TokenBucket,
-        waiting: Callable[[], list[Peer]],
-        act: Callable[[Peer, float], None],
+        waiting: Callable[[], Sequence[W]],
+        act: Callable[[W, float], None],
     ) -> None:
         self.own = own
         self.limit = Limit(own, session)
         self.had = 0.0  # bytes that all have had
         self._waiting = waiting
         self._act = act
-        self._queue: list[Peer] = []
-        self._had: dict[Peer, float] = {}  # bytes that each has had; who comes later begins with what the least had
+        self._queue: list[W] = []
+        self._had: dict[W, float] = {}  # bytes that each has had; who comes later begins with what the least had
         self._level = 0.0
 
     def line_up(self) -> bool:
         """Who waits, the one that has had least first; False if nobody does."""
         self._had = had = {peer: bytes_had for peer, bytes_had in self._had.items() if not peer.is_closed}
-        self._queue = self._waiting()
+        self._queue = list(self._waiting())
         for peer in self._queue:
             had[peer] = max(had.get(peer, 0.0), self._level)
         self._queue.sort(key=lambda peer: had[peer])
@@ -88,8 +95,10 @@ class Lane:
 class LimitedSwarm(Protocol):
     """What a limiter asks of a swarm."""
 
-    peers: dict[Peer, None]
-    lanes: tuple[Lane, Lane]
+    lanes: tuple[Lane[Any], Lane[Any]]
+
+    @property
+    def is_idle(self) -> bool: ...
 
 
 class Limiter:
@@ -146,7 +155,7 @@ class Limiter:
 
     def give_turns(self, now: float) -> None:
         """One round, in both directions."""
-        swarms = [swarm for swarm in self._swarms() if swarm.peers]
+        swarms = [swarm for swarm in self._swarms() if not swarm.is_idle]
         for way, session in enumerate((self.down, self.up)):
             lanes = [swarm.lanes[way] for swarm in swarms]
             queue = [lane for lane in lanes if lane.line_up()]
@@ -160,7 +169,7 @@ class Limiter:
             for lane in lanes:
                 lane.own.end_round(now)
 
-    def _one_way(self, session: TokenBucket, queue: list[Lane], now: float) -> None:
+    def _one_way(self, session: TokenBucket, queue: list[Lane[Any]], now: float) -> None:
         for again in (False, True):
             passed = 0.0
             for place, lane in enumerate(queue):

@@ -14,6 +14,7 @@ from unchoke.storage.names import check_suffix
 
 #: Kept as ranges in a text, "0-99,105": of 100,000 files that is short, and one value for whoever copies it.
 _SETS = ("files", "high", "low")
+_LISTS = ("trackers", "web_seeds", "peers")
 _MOST_FILES = 10_000_000  # no .torrent file that we read has more
 #: Wishes for one start, which a restart must not repeat.
 _MOMENTARY = frozenset(("trust", "overwrite", "start_over"))
@@ -29,6 +30,11 @@ class TorrentOptions:
     anything; incomplete data is an error. ``trackers`` are added, each a tier of its own. ``down`` and ``up``: limits in bytes/s,
     0 for none. ``forced``: runs whatever the queue says. ``goals``: when seeding ends; None: the session's.
     ``suffix``: what the names of its files end with until they are complete.
+
+    Of a magnet link: ``web_seeds``; ``peers``, as host:port; ``select``: the files it wants as ranges ("0-3,7"), until their number
+    is known; ``infohash_v2``: the other infohash in hex, where it has both; ``metadata_only``: stop when the metainfo is there.
+
+    ``private`` is the torrent's word, kept for the time in which its metainfo is not in memory (BEP 27).
     """
 
     files: frozenset[int] | None = None
@@ -46,6 +52,12 @@ class TorrentOptions:
     up: int = 0
     goals: GoalSettings | None = None
     suffix: str = ""
+    web_seeds: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    select: str = ""
+    infohash_v2: str = ""
+    metadata_only: bool = False
+    private: bool = False
 
     def to_record(self) -> dict[str, object]:
         """What differs from the defaults, as JSON has it."""
@@ -58,7 +70,7 @@ class TorrentOptions:
                 value = _ranges(value)
             elif field.name == "goals":
                 value = {goal.name: getattr(value, goal.name) for goal in fields(value)}
-            elif field.name == "trackers":
+            elif field.name in _LISTS:
                 value = list(value)
             record[field.name] = value
         return record
@@ -81,7 +93,7 @@ def _read(name: str, value: object, default: object) -> object:
         if not isinstance(value, str):
             raise TypeError(name)
         return _numbers(value)
-    if name == "trackers":
+    if name in _LISTS:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise TypeError(name)
         return tuple(value)
@@ -109,6 +121,15 @@ def _ranges(numbers: Collection[int]) -> str:
             found.append(f"{first}-{last}" if last > first else f"{first}")
         first = last = number
     return ",".join(found)
+
+
+def numbers_below(text: str, count: int) -> frozenset[int]:
+    """The numbers in ranges that are less than ``count`` (BEP 53 leaves out what is too high). ValueError for what is no range."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), min(int(last or first) + 1, count)))
+    return frozenset(found)
 
 
 def _numbers(text: str) -> frozenset[int]:

@@ -54,12 +54,17 @@ class NoCollector:
 no_collector = NoCollector()
 
 
-def parse(data: bytes) -> Metainfo:
+def parse(data: bytes, *, layers_required: bool = True) -> Metainfo:
     """The Metainfo of a .torrent file. Blocking. Raises MetainfoError."""
     if len(data) < LARGE:
-        return Metainfo.from_bytes(data)
+        return Metainfo.from_bytes(data, layers_required=layers_required)
     with no_collector:
-        return Metainfo.from_bytes(data)
+        return Metainfo.from_bytes(data, layers_required=layers_required)
+
+
+def parse_kept(data: bytes) -> Metainfo:
+    """The Metainfo of what a session has kept: of a magnet link there are no piece layers. Blocking. Raises MetainfoError."""
+    return parse(data, layers_required=False)
 
 
 def read_metainfo(source: Source) -> Metainfo:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from unchoke.engine.net.transport import ReceiveBuffer
 from unchoke.errors import ProtocolError
 from unchoke.layout import TorrentLayout
+from unchoke.protocol.extended import DEFAULT_REQQ
 from unchoke.protocol.handshake import Handshake
 from unchoke.protocol.messages import Blocks, Message, Requests
 from unchoke.protocol.wire import PeerWire
@@ -40,6 +43,9 @@ MOST_UNSENT = 1024 * 1024
 #: client sends a few, yet in a conversation of days its chokes alone are thousands.
 MOST_REDUNDANT = 1000
 REDUNDANT_FORGIVEN = 5
+
+#: Of a peer that has said nothing of extensions.
+NO_EXTENSIONS: Mapping[str, int] = MappingProxyType({})
 
 #: Release borrowed views after each call. Tests switch it on.
 CHECK_BORROWED = False
@@ -89,14 +95,17 @@ class Peer(asyncio.BufferedProtocol):
         "dialed",
         "down",
         "download",
+        "extensions",
         "incoming",
         "is_closed",
         "listen_address",
+        "metadata_size",
         "moved",
         "moved_at",
         "peer_id",
         "received",
         "redundant",
+        "reqq",
         "sent",
         "upload",
         "upload_only",
@@ -128,6 +137,9 @@ class Peer(asyncio.BufferedProtocol):
         self.listen_address = dialed  # where it can be dialled; for incoming ones learnt by BEP 10
         self.peer_id: PeerId | None = None
         self.client = ""
+        self.extensions: Mapping[str, int] = NO_EXTENSIONS  # the numbers it wants them under (BEP 10)
+        self.reqq = DEFAULT_REQQ  # requests that it queues (BEP 10)
+        self.metadata_size: int | None = None  # bytes of the info dict, as it says (BEP 9)
         self.is_closed = False
         self.connected_at = self._heard_at = self._said_at = self._loop.time()
         self.received = 0  # bytes of everything
@@ -148,7 +160,8 @@ class Peer(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=0, low=0)
         name = transport.get_extra_info("peername")
         if name:
-            self.address = Address(name[0], name[1])
+            scope = f"%{name[3]}" if len(name) == 4 and name[3] and "%" not in name[0] else ""  # link-local
+            self.address = Address(name[0] + scope, name[1])
         self._owner.peer_connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -220,10 +233,13 @@ class Peer(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------ the owner calls
 
-    def hand_over(self, owner: PeerOwner, layout: TorrentLayout) -> None:
-        """From here on the peer belongs to ``owner``, and messages are read."""
+    def hand_over(self, owner: PeerOwner, layout: TorrentLayout | None) -> None:
+        """From here on the peer belongs to ``owner``, and messages are read; those that need the layout are kept until it is known."""
         self._owner = owner
-        self.wire.begin(layout)
+        if layout is None:
+            self.wire.hold()
+        else:
+            self.wire.begin(layout)
 
     def resume(self) -> None:
         """Read what came right behind the handshake."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unchoke.engine.reasons import Source as Told
+from unchoke.engine.reasons import span
 from unchoke.engine.stats import TorrentSnapshot
 from unchoke.errors import StorageError
+from unchoke.masking import masked
 
 if TYPE_CHECKING:
+    from unchoke.engine.swarm import Swarm
     from unchoke.engine.torrent import Torrent
 
 #: How a torrent that stands still came to.
@@ -26,6 +30,8 @@ def picture(torrent: Torrent, now: float) -> TorrentSnapshot:
     live: dict[str, Any] = {"done": 0, "pieces_done": 0, "seeds": 0}
     if swarm is not None:
         live |= _live(torrent, now)
+    if not torrent.has_metainfo:
+        live |= _seeking(torrent)
     if have is not None and contents is not None:
         live["done"] = contents.bytes_of(have & contents.wanted if torrent.options.files is not None else have)
         live["pieces_done"] = have.count(1)
@@ -64,8 +70,39 @@ def picture(torrent: Torrent, now: float) -> TorrentSnapshot:
         retry_at=torrent.retry_at if torrent.error is not None and torrent.retry_at > now else None,
         ratio_goal=torrent.goals.ratio,
         trackers=torrent.trackers.snapshot(),
+        told=(*torrent.told(now), *_web_seeds(swarm, now)),
         **live,
     )
+
+
+def _web_seeds(swarm: Swarm | None, now: float) -> tuple[Told, ...]:
+    """What the web servers said that have the data."""
+    if swarm is None or swarm.web_seeds is None:
+        return ()
+    found = []
+    for seed in swarm.web_seeds.snapshot():
+        said = {"busy": "is sending", "idle": "is ready"}.get(seed.status, f"failed: {seed.error}")
+        next_in = max(0.0, seed.next_try - now) if seed.status == "waiting" else None
+        said += f" (again in {span(next_in)})" if next_in is not None else ""
+        found.append(Told("web seed", masked(seed.url), said, None, next_in))
+    return tuple(found)
+
+
+def _seeking(torrent: Torrent) -> dict[str, Any]:
+    """How far the search for its metainfo has come."""
+    if torrent.seeker is None:
+        return {"metadata": (0, 0)}
+    swarm = torrent.seeker.swarm
+    progress = swarm.progress
+    return {
+        "metadata": (progress.received, progress.size or 0),
+        "metadata_trouble": progress.trouble,
+        "offering": progress.offering,
+        "peers": len(swarm.peers),
+        "known_peers": len(swarm.peerlist),
+        "dialing": swarm.dialing,
+        "last_refusal": swarm.last_refusal,
+    }
 
 
 def _live(torrent: Torrent, now: float) -> dict[str, Any]:
@@ -85,6 +122,7 @@ def _live(torrent: Torrent, now: float) -> dict[str, Any]:
         "up_limited_by": up_limited_by,
         "up_limit": torrent.options.up if up_limited_by == "torrent" else limits[1],
         "peers": len(peers),
+        "web_seeds": sum(seed.status == "busy" for seed in swarm.web_seeds.snapshot()) if swarm.web_seeds else 0,
         "seeds": sum(peer.download.has_all for peer in peers),
         "known_peers": len(swarm.peerlist),
         "dialing": swarm.dialing,

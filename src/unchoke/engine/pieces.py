@@ -152,6 +152,10 @@ class TorrentDisk:
 
     # ------------------------------------------------------------------ blocks come
 
+    def view(self, piece: int) -> memoryview | None:
+        """The memory of an open piece, for who can receive straight into it; None for a spilled one."""
+        return self._views.get(piece)
+
     def put(self, piece: int, begin: int, payload: memoryview) -> bool:
         """Copy a block into its piece's buffer: the one copy between the kernel's socket and its file.
 

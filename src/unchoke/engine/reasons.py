@@ -38,7 +38,8 @@ class Reason:
 class Source:
     """Where peers could come from, and what it said. ``ago`` and ``next_in`` are seconds, None unknown, ``inf`` never.
 
-    ``asking``: it is being asked at this moment, after it said this.
+    ``kind``: tracker, web seed, dht or lsd; of the last two there is one only, whose ``name`` says all. ``asking``: it is being
+    asked at this moment, after it said this.
     """
 
     kind: str
@@ -50,7 +51,8 @@ class Source:
 
     @property
     def words(self) -> str:
-        return f"{self.kind} {self.name} {self.said}{self._when()}"
+        which = "the" if self.kind in ("dht", "lsd") else self.kind
+        return f"{which} {self.name} {self.said}{self._when()}"
 
     def _when(self) -> str:
         if self.ago is None:
@@ -82,7 +84,7 @@ class _Search(Reason):
                 f"none of {self.known} known answers" if self.known > 1 else "the one known address does not answer"
             )
             lines.insert(0, silent + _in_brackets(self.last_refusal))
-        return tuple(lines) or ("no tracker and no address to ask; give one with --peer or --tracker",)
+        return tuple(lines) or ("no tracker, no DHT and no address to ask; give one with --peer or --tracker",)
 
 
 class NoPeers(_Search):
@@ -116,6 +118,30 @@ class Unannounced(_Search):
     @property
     def headline(self) -> str:
         return "no tracker knows of us"
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata(Reason):
+    """Only the infohash is known. ``offering`` of the peers have the metadata; ``received`` of ``size`` bytes are here (0: unknown).
+
+    ``trouble``: why what is offered cannot be used.
+    """
+
+    code = "metadata"
+    peers: int
+    offering: int = 0
+    received: int = 0
+    size: int = 0
+    trouble: str = ""
+
+    @property
+    def headline(self) -> str:
+        if self.trouble:
+            return f"no metadata: {self.trouble}"
+        if not self.offering:
+            return f"asking for metadata: {count(self.peers, 'peer')}, none has it yet"
+        got = f", {size(self.received)} of {size(self.size)}" if self.size else ""
+        return f"fetching metadata from {count(self.offering, 'peer')}{got}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,28 +17,39 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from random import Random
 from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
-from unchoke.engine import events
+from unchoke.engine import events, sources
 from unchoke.engine.admission import Places
 from unchoke.engine.announcer import Announcer, AnnouncerOwner
+from unchoke.engine.assembly import Assembly
 from unchoke.engine.contents import MakeStorage
 from unchoke.engine.dialer import Dialer, Target
+from unchoke.engine.discovery import Discovery
 from unchoke.engine.disk import Disk
 from unchoke.engine.limiter import Limiter
 from unchoke.engine.lineup import Lineup
+from unchoke.engine.metadata import MetadataSwarm
+from unchoke.engine.net.guard import Guard
 from unchoke.engine.net.http import HttpClient
 from unchoke.engine.net.http_trackers import HttpTrackers
+from unchoke.engine.net.ranges import RangeClient
 from unchoke.engine.net.tcp import TcpNetwork
 from unchoke.engine.net.transport import Network, ReceiveBuffer
-from unchoke.engine.net.udp import UdpEndpoint, UdpTrackers
-from unchoke.engine.options import TorrentOptions
-from unchoke.engine.parsing import Source, read_metainfo
+from unchoke.engine.net.udp import UdpEndpoint
+from unchoke.engine.net.udp_trackers import UdpTrackers
+from unchoke.engine.options import TorrentOptions, numbers_below
+from unchoke.engine.parsing import Source
 from unchoke.engine.peer import Peer, PeerOwner
+from unchoke.engine.reasons import Source as Told
 from unchoke.engine.resume import Key, MemoryStore, Resume, SqliteStore, StateStore, TorrentRow
+from unchoke.engine.scraper import Scraper
+from unchoke.engine.seeker import Seeker
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import SessionSnapshot
 from unchoke.engine.swarm import Swarm
@@ -47,14 +58,21 @@ from unchoke.engine.timetable import Timetable
 from unchoke.engine.torrent import Torrent
 from unchoke.errors import StoppedError, StorageError, UnchokeError, UnsupportedError
 from unchoke.policy.choker import SlotPool
+from unchoke.policy.external import ExternalAddress
 from unchoke.policy.goals import GoalSettings
 from unchoke.policy.picker import PiecePicker
+from unchoke.policy.priority import Ranking
 from unchoke.policy.queue import Held
+from unchoke.protocol.handshake import OURS, Reserved
+from unchoke.protocol.magnet import Magnet
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.storage.base import Storage
 from unchoke.storage.handles import FilePool
 from unchoke.types import Address, InfoHash, PeerId
 from unchoke.version import PEER_ID_PREFIX
+
+if TYPE_CHECKING:
+    from unchoke.engine.dht import Dht
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +93,17 @@ MOST_BEGINNING = 4
 DATABASE = "session.sqlite"
 
 
+class Beating(Protocol):
+    """What has a heartbeat."""
+
+    def heartbeat(self, now: float) -> None: ...
+
+
 class Session:
     """``state``: where records are kept, a folder or a store (``engine.resume``); None keeps nothing beyond the session's life.
     A folder's torrents are there again when the session opens; one session at a time may use it.
+
+    ``nodes_file``: where DHT nodes are remembered for the next session; None: they are not.
 
     ``network``, ``executor`` and ``storage`` take the place of real sockets, threads and files (``unchoke.testing``).
 
@@ -93,6 +119,7 @@ class Session:
         rng: Random | None = None,
         executor: Executor | None = None,
         storage: MakeStorage | None = None,
+        nodes_file: str | os.PathLike[str] | None = None,
         secret: Callable[[int], int] = secrets.randbits,
     ) -> None:
         self.settings = settings or Settings()
@@ -108,6 +135,8 @@ class Session:
         self._timetable: Timetable[Torrent] = Timetable()
         self._turns: dict[int, asyncio.Lock] = {}
         self._given_network = network
+        self._nodes_file = Path(nodes_file) if nodes_file is not None else None
+        self.external = ExternalAddress()
         self._port = 0
         self._peer_count = 0
         self._next_position = 0  # in the queue, of the next torrent that is added
@@ -152,20 +181,66 @@ class Session:
             lambda: chain.from_iterable(swarm.occupants() for swarm in self._swarms()), settings.eviction, self.now
         )
         self._dialer = Dialer(
-            self._network, settings.network, self._make_peer, self._find, self._room, places.make_room
+            self._network,
+            settings.network,
+            self._make_peer,
+            self._find,
+            self._room,
+            places.make_room,
+            reserved=self._reserved,
         )
         self._http = HttpClient(bind=settings.network.bind)
-        self._http_trackers = HttpTrackers(self._http, settings.announce)
+        guard = Guard(settings.network.allow_private)
+        self._ranges = RangeClient(guard, names=self._http.names, network=self._network, bind=settings.network.bind)
+        self._http_trackers = HttpTrackers(self._http, settings.announce, guard=guard, told=self.seen_as)
         self._udp = UdpEndpoint(self._network, bind=settings.network.bind)
-        self._udp_trackers = UdpTrackers(self._udp, settings=settings.announce, secret=self._secret)
+        self._udp_trackers = UdpTrackers(self._udp, settings=settings.announce, secret=self._secret, guard=guard)
+        self.scraper = Scraper(self._http_trackers, self._udp_trackers)
+        self.discovery = Discovery(
+            settings,
+            self._udp,
+            port=self.port,
+            external=self.external,
+            moved=self._port_moved,
+            simulated=self._given_network is not None,
+        )
+        self._rank = Ranking(self.external.best, self.discovery.announced_port)
+        self._assembly = Assembly(
+            settings=settings,
+            rng=self.rng,
+            secret=self._secret,
+            executor=self.executor,
+            disk=self.disk,
+            limiter=self._limiter,
+            slots=self._slots,
+            discovery=self.discovery,
+            rank=self._rank,
+            http=self._http_trackers,
+            udp=self._udp_trackers,
+            ranges=self._ranges,
+            clock=self.now,
+            call_later=self.call_later,
+            port=self.port,
+            reserved=self._reserved,
+        )
         self._running = True  # from here on there is something to close
         self._port = self._udp.port = await self._network.listen(
             self._dialer.accept, port=settings.network.port, bind=settings.network.bind
         )
+        self.discovery.start(rng=self.rng, secret=self._secret, executor=self.executor, nodes_file=self._nodes_file)
         await self._restore(await self._open_state())
         self._tasks.spawn(self._heartbeat(), "heartbeat")
         self._limiter.wake()
         log.info("= session listens on port %d", self._port)
+
+    @property
+    def _uses_dht(self) -> bool:
+        return self.settings.network.discovery and self.settings.dht.enabled
+
+    @property
+    def _reserved(self) -> Reserved:
+        """What our handshakes say we can."""
+        return OURS | Reserved.DHT if self._uses_dht else OURS
 
     async def _open_state(self) -> list[TorrentRow]:
         """The torrents of the state. Records that cannot be kept beside others' cost nothing but themselves."""
@@ -202,6 +277,7 @@ class Session:
             elif row.complete and row.infohash not in missing and self._may_stay_asleep(torrent):
                 if self.settings.queue.is_unlimited or torrent.options.forced:
                     torrent.restore()
+                    self.seek_peers(torrent)
                     self._timetable.ask(torrent, self.now() + number / FIRST_ANNOUNCES)
                 else:
                     torrent.restore("queued")
@@ -266,8 +342,11 @@ class Session:
         self._limiter.close()
         await self._dialer.aclose()
         await self._tasks.aclose()
+        await self.discovery.aclose()
+        await self.scraper.aclose()
         await self._udp_trackers.aclose()
         await self._udp.aclose()
+        await self._ranges.aclose()
         await self._http.aclose()
         await self.disk.aclose()
         self.file_pool.close_all()
@@ -278,10 +357,10 @@ class Session:
 
     async def add(
         self,
-        source: Source,
+        source: Source | Magnet,
         *,
         folder: str | os.PathLike[str] = ".",
-        files: Collection[int] | None = None,
+        files: Collection[int] | Callable[[Metainfo], Collection[int] | None] | None = None,
         high: Collection[int] = (),
         low: Collection[int] = (),
         trust: bool = False,
@@ -295,28 +374,42 @@ class Session:
         down: int = 0,
         up: int = 0,
         goals: GoalSettings | None = None,
+        metadata_only: bool = False,
         peers: Sequence[Address] = (),
         start: bool = True,
     ) -> Torrent:
-        """Add a torrent: a path, the bytes of a .torrent, or a Metainfo. ``files`` are indexes from 0; None for all.
+        """Add a torrent: a path, the bytes of a .torrent, its http(s) URL, a Metainfo; a magnet link, an infohash, or a Magnet.
 
-        The other wishes are told at ``TorrentOptions``. Returns as soon as it is known and recorded; ``await torrent.done()``
-        waits for the data. Adding what is there gives the same torrent. Raises MetainfoError, NotFoundError, StorageError
-        (unreadable), UnsupportedError (v2-only), StoppedError (the session is closed, or this very torrent is being removed),
-        ValueError (no such file index).
+        ``files`` are indexes from 0, None for all (of a magnet link: what it selects); or what chooses them once the metainfo is
+        known. The other wishes are told at ``TorrentOptions``. Returns as soon as it is known and recorded: of a magnet link at
+        once (``await torrent.metadata()`` waits for its files). ``await torrent.done()`` waits for the data. Adding what is there
+        gives the same torrent, with the trackers and peers that this source names besides. Raises MetainfoError, MagnetError,
+        NotFoundError, NetworkError (a URL), StorageError (unreadable), UnsupportedError (v2-only), StoppedError (the session is
+        closed, or this very torrent is being removed), ValueError (no such file index).
         """
-        metainfo = await on_thread(self.executor, read_metainfo, source)
+        found = await sources.find(source, self._http, self.executor)
+        magnet = found if isinstance(found, Magnet) else None
+        metainfo = await self._maybe_kept(found) if isinstance(found, Magnet) else found
         if not self._running:
             raise StoppedError("the session is not open")
-        known = self.torrents.get(metainfo.infohash)
+        known = self.torrents.get(found.infohash)
         if known is not None:
             known.refuse_removed()
+            await known.take_hints(found)
+            for url in trackers:
+                known.add_tracker(url)
             known.add_peers(peers)
             return known
-        if metainfo.infohash_v1 is None:
+        if metainfo is not None and metainfo.infohash_v1 is None:
             raise UnsupportedError(
                 f"{metainfo.name}: a v2-only torrent; transferring these is not built yet (hybrid ones go as v1)"
             )
+        choose = files if callable(files) else None
+        if choose is not None:
+            files = choose(metainfo) if metainfo is not None else None
+        elif metainfo is not None and magnet is not None and magnet.select is not None and files is None:
+            files = numbers_below(sources.ranges(magnet), len(metainfo.layout.files))
+        assert not callable(files)
         options = TorrentOptions(
             files=frozenset(files) if files is not None else None,
             high=frozenset(high),
@@ -332,43 +425,56 @@ class Session:
             down=down,
             up=up,
             goals=goals,
-            suffix=self._suffix(metainfo, folder, seed_only=seed_only),
+            suffix=self._suffix(found.infohash, folder, seed_only=seed_only),
+            private=metainfo is not None and metainfo.private,
+            metadata_only=metadata_only,
+            **(sources.hints(magnet) if magnet is not None else {}),
         )
-        row = self._row(metainfo, Path(folder), options, running=start)
+        if magnet is not None and metainfo is None and files is None and magnet.select is not None:
+            options = replace(options, select=sources.ranges(magnet))
+        row = self._row(metainfo or found, Path(folder), options, running=start)
         torrent = Torrent(self, row, options, self._new_peer_id(), metainfo)
-        self.torrents[metainfo.infohash] = torrent
+        if metainfo is None:
+            torrent.choose_with(choose)
+        self.torrents[found.infohash] = torrent
         torrent.add_peers(peers)
         self.bus.publish(events.TorrentAdded(torrent.infohash, torrent.name))
         await finish(self._introduce(torrent, metainfo, start=start))
         return torrent
 
-    async def _introduce(self, torrent: Torrent, metainfo: Metainfo, *, start: bool) -> None:
+    async def _maybe_kept(self, magnet: Magnet) -> Metainfo | None:
+        """To be asked before ``torrents`` is: whoever adds the same link meanwhile must be seen."""
+        if not self._running or magnet.infohash in self.torrents:
+            return None
+        return await sources.kept(magnet, self.resume, self.executor)
+
+    async def _introduce(self, torrent: Torrent, metainfo: Metainfo | None, *, start: bool) -> None:
         """To its end, whoever waits for it: somebody else may have it already."""
         try:
-            await self.resume.add(torrent.row, b"" if self._store.shared else metainfo.data)
+            await self.resume.add(torrent.row, b"" if self._store.shared or metainfo is None else metainfo.data)
         except (TypeError, ValueError):  # a wish of the wrong kind
             self.torrents.pop(torrent.infohash, None)
             raise
         if start:
             await torrent.start()
 
-    def _suffix(self, metainfo: Metainfo, folder: str | os.PathLike[str], *, seed_only: bool) -> str:
+    def _suffix(self, infohash: InfoHash, folder: str | os.PathLike[str], *, seed_only: bool) -> str:
         """What incomplete files are called: as in an earlier run that was not completed, else as the settings say."""
-        earlier = self._earlier.get((bytes(metainfo.infohash), os.path.realpath(folder)))
+        earlier = self._earlier.get((bytes(infohash), os.path.realpath(folder)))
         if earlier is not None and not earlier.complete:
             return TorrentOptions.from_record(earlier.options).suffix
         return "" if seed_only else self.settings.disk.incomplete_suffix
 
-    def _row(self, metainfo: Metainfo, folder: Path, options: TorrentOptions, *, running: bool) -> TorrentRow:
+    def _row(self, source: Metainfo | Magnet, folder: Path, options: TorrentOptions, *, running: bool) -> TorrentRow:
         """What is recorded of a torrent that is new here."""
         position, self._next_position = self._next_position, self._next_position + 1
         row = TorrentRow(
-            infohash=bytes(metainfo.infohash),
+            infohash=bytes(source.infohash),
             folder=os.path.realpath(folder),
-            name=metainfo.name,
-            size=metainfo.layout.total_length,
-            piece_count=metainfo.layout.piece_count,
-            trackers=tuple(tuple(tier) for tier in metainfo.trackers),
+            name=source.name or source.infohash.hex(),
+            size=source.size or 0 if isinstance(source, Magnet) else source.layout.total_length,
+            piece_count=0 if isinstance(source, Magnet) else source.layout.piece_count,
+            trackers=tuple((url,) for url in source.trackers) if isinstance(source, Magnet) else source.trackers,
             options=options.to_record(),
             running=running,
             added_at=time.time(),
@@ -437,7 +543,47 @@ class Session:
             trouble=self.resume.problem,
         )
 
+    @property
+    def dht(self) -> Dht | None:
+        """Our nodes in the DHT; None without."""
+        return self.discovery.dht
+
     # ------------------------------------------------------------------ what torrents ask (TorrentOwner)
+
+    def seek_peers(self, torrent: Torrent) -> None:
+        """Look for its peers everywhere, unless it is private (BEP 27). Again is fine."""
+        if torrent.options.private:
+            return
+        self.discovery.follow(torrent)
+        if self.dht is not None and torrent.named_nodes:
+            self.dht.add_routers(torrent.named_nodes)
+
+    def seek_no_peers(self, torrent: Torrent) -> None:
+        """Trackers alone, or nobody any more."""
+        self.discovery.unfollow(torrent.infohash)
+
+    def hasten_peers(self, torrent: Torrent) -> None:
+        """Its peers are short."""
+        self.discovery.hasten(torrent.infohash)
+
+    def told(self, torrent: Torrent, now: float) -> tuple[Told, ...]:
+        """What DHT and local network said of its peers."""
+        return self.discovery.told(torrent.infohash, now)
+
+    def node_found(self, address: Address) -> None:
+        """A peer says that its DHT node is there (BEP 5)."""
+        if self.dht is not None:
+            self.dht.add_node(address)
+
+    def _port_moved(self) -> None:
+        """The router lets others in at another port: whoever was told of the old one is told again, as soon as they allow."""
+        for torrent in self.torrents.values():
+            torrent.trackers.want_more_peers()
+            self.hasten_peers(torrent)
+
+    def seen_as(self, address: str, voter: str) -> None:
+        """Somebody sees us at this address."""
+        self.external.vote(address, voter, self.now())
 
     def now(self) -> float:
         return self._loop.time()
@@ -449,52 +595,40 @@ class Session:
     def call_later(self, delay: float, call: Callable[[], None]) -> object:
         return self._loop.call_later(delay, call)
 
+    async def now_called(self, torrent: Torrent, metainfo: Metainfo) -> None:
+        """A torrent that was named by v2 of its infohash turned out to be a hybrid: it goes on as v1 (BEP 52)."""
+        if metainfo.infohash == torrent.infohash:
+            return
+        if metainfo.infohash in self.torrents:
+            raise UnchokeError(f"{metainfo.name}: it is there already, as {metainfo.infohash}")
+        old = torrent.infohash
+        await self.resume.forget(torrent.key)
+        del self.torrents[old]
+        torrent.row.infohash = bytes(metainfo.infohash)
+        self.torrents[metainfo.infohash] = torrent
+        self.bus.publish(events.TorrentRenamed(old, metainfo.infohash))
+
     def peers_changed(self, change: int) -> None:
         self._peer_count += change
 
     def dial_room(self) -> int:
         return self._dialer.free
 
-    def dial(self, address: Address, swarm: Swarm) -> None:
+    def dial(self, address: Address, swarm: Swarm | MetadataSwarm) -> None:
         self._dialer.dial(address, swarm)
 
     def make_announcer(self, torrent: Torrent, owner: AnnouncerOwner) -> Announcer:
-        return Announcer(
-            owner,
-            torrent.row.trackers,
-            user_trackers=torrent.options.trackers,
-            infohash=torrent.infohash,
-            peer_id=torrent.peer_id,
-            port=self.port,
-            key=self._secret(32),
-            http=self._http_trackers,
-            udp=self._udp_trackers,
-            settings=self.settings.announce,
-            rng=self.rng,
-        )
+        return self._assembly.announcer(torrent, owner)
 
     def make_swarm(self, torrent: Torrent, metainfo: Metainfo, storage: Storage, picker: PiecePicker) -> Swarm:
         """The live side of a torrent that begins to run."""
-        swarm = Swarm(
-            torrent,
-            metainfo.layout,
-            torrent.infohash,
-            torrent.peer_id,
-            self.disk.torrent(storage, metainfo.layout, metainfo.piece_hashes),
-            picker,
-            self.settings,
-            self.rng,
-            down=self._limiter.down,
-            up=self._limiter.up,
-            clock=self.now,
-            port=self.port,
-            call_later=self.call_later,
-            slots=self._slots,
-            super_seed=torrent.options.super_seed,
-        )
-        swarm.limit(down=torrent.options.down, up=torrent.options.up)
+        swarm = self._assembly.swarm(torrent, metainfo, storage, picker)
         self._live[swarm] = None
         return swarm
+
+    def make_metadata_swarm(self, torrent: Torrent, seeker: Seeker) -> MetadataSwarm:
+        """Where a torrent meets peers while only its infohash is known."""
+        return self._assembly.metadata_swarm(torrent, seeker)
 
     def _swarms(self) -> list[Swarm]:
         """Those that live: few, where thousands of torrents sleep."""
@@ -571,7 +705,7 @@ class Session:
             await asyncio.sleep(1.0)
             now = self._loop.time()
             self._limiter.wake()
-            parts: list[Dialer | Torrent | Lineup | Resume] = [self._dialer, self._lineup, self.resume]
+            parts: list[Beating] = [self._dialer, self._lineup, self.resume, self.discovery]
             for number, part in enumerate((*parts, *self._timetable.take(now))):
                 if number % AT_A_TIME == AT_A_TIME - 1:
                     await asyncio.sleep(0)

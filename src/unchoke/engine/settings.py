@@ -6,6 +6,7 @@ unit, the reason of its default and its BEP; the reference manual is generated f
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,11 +15,17 @@ from unchoke.policy.bandwidth import BandwidthSettings
 from unchoke.policy.choker import ChokerSettings
 from unchoke.policy.eviction import EvictionSettings
 from unchoke.policy.goals import GoalSettings
+from unchoke.policy.metadata.settings import MetadataSettings
 from unchoke.policy.peerlist import PeerListSettings
+from unchoke.policy.pex import PexSettings
 from unchoke.policy.picker import PickerSettings
 from unchoke.policy.pipeline import PipelineSettings
 from unchoke.policy.queue import QueueSettings
 from unchoke.policy.superseed import SuperSeedSettings
+from unchoke.policy.webseed import WebSeedSettings
+
+#: What says no in the environment.
+_OFF = frozenset(("0", "false", "no", "off"))
 
 #: See ``DiskSettings.preallocate``.
 Preallocate = Literal["off", "sparse", "full"]
@@ -34,8 +41,14 @@ class NetworkSettings:
     bind: str = ""
     """Literal address to listen on and dial from; empty: every address of both families."""
 
-    discovery: bool = True
-    """Find peers by other means than trackers and given addresses (DHT, LSD, PEX, port mapping)."""
+    discovery: bool = field(default_factory=lambda: os.environ.get("UNCHOKE_NETWORK__DISCOVERY", "1") not in _OFF)
+    """Find peers by other means than trackers and given addresses. Off: no DHT, no LSD, no PEX, no port mapping, whatever their own
+    settings say. The environment's word holds for the library too, so that nothing in a sandbox or a test sends a packet."""
+
+    allow_private: bool = False
+    """May a torrent's trackers and web seeds lead to this machine or its network through a name or a redirect? Off, such a host is
+    asked only if the URL shows it in plain sight (``http://192.168.1.2/announce``): a torrent is a stranger's. What the user
+    gives is always asked."""
 
     max_connections: int = 500
     """Conversations in the whole session (libtorrent: 200 by default, qBittorrent: 500)."""
@@ -83,8 +96,9 @@ class DiskSettings:
     """Bytes read for peers and not yet sent, over all torrents: 64 reads of 256 KiB. Who comes later waits for one of them."""
 
     threads: int = 0
-    """Threads that hash and write pieces; 0: one fewer than there are cores (the loop has one), from 1 to 4. On two cores
-    one thread moved 1 GiB in 1.91 s, two in 1.95 with more of it spent waiting for each other (medians of 7)."""
+    """Threads that hash and write pieces; 0: one fewer than there are cores (the loop has one), from 2 to 4: one hashes while the
+    other writes. On two busy cores 1 GiB from a web seed took 2.57 s with one thread and 1.78 with two, from a peer 2.6 and 2.4
+    (medians of 7 and 8)."""
 
     check_threads: int = 0
     """Threads that verify existing data; 0: one for each core."""
@@ -114,6 +128,57 @@ class DiskSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DhtSettings:
+    """The distributed hash table (BEP 5)."""
+
+    enabled: bool = True
+    """Take part in it. Private torrents are never looked for in it (BEP 27)."""
+
+    routers: tuple[str, ...] = (
+        "dht.libtorrent.org:25401",
+        "router.bittorrent.com:6881",
+        "dht.transmissionbt.com:6881",
+        "router.utorrent.com:6881",
+    )
+    """Where a node without any other begins: host:port. Asked only as long as too few nodes are known."""
+
+    announce_interval: float = 900.0
+    """Seconds between two announces of one torrent (libtorrent: 15 minutes; nodes forget after 30)."""
+
+    read_only: bool = False
+    """Ask, and answer nothing (BEP 43): for machines that nobody can reach, or that pay for each byte."""
+
+    def __post_init__(self) -> None:
+        for router in self.routers:
+            host, _, port = router.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ValueError(f"the DHT router {router!r} is no host:port")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LsdSettings:
+    """Peers on the local network (BEP 14)."""
+
+    enabled: bool = True
+    """Announce torrents by multicast, and listen. Never private ones (BEP 27)."""
+
+    announce_interval: float = 300.0
+    """Seconds between two announces of one torrent (BEP 14: five minutes)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortmapSettings:
+    """Asking the router to let peers in: PCP, NAT-PMP, UPnP."""
+
+    enabled: bool = True
+    """Map the peers' port, TCP and UDP, for as long as the session lives."""
+
+    router: str = ""
+    """Literal address of the router to ask; empty: the default route's. For tunnels whose far end maps ports (NAT-PMP of VPN
+    providers) while the default route has no router, or another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole session's."""
 
@@ -129,3 +194,9 @@ class Settings:
     announce: AnnounceSettings = field(default_factory=AnnounceSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     goals: GoalSettings = field(default_factory=GoalSettings)
+    dht: DhtSettings = field(default_factory=DhtSettings)
+    pex: PexSettings = field(default_factory=PexSettings)
+    lsd: LsdSettings = field(default_factory=LsdSettings)
+    metadata: MetadataSettings = field(default_factory=MetadataSettings)
+    portmap: PortmapSettings = field(default_factory=PortmapSettings)
+    webseed: WebSeedSettings = field(default_factory=WebSeedSettings)

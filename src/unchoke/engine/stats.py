@@ -38,7 +38,7 @@ class PeerSnapshot:
 class TorrentSnapshot(Facts):
     """One torrent at one moment. Sizes in bytes, rates in payload bytes/s, times in seconds (see ``Facts`` for the rest).
 
-    ``state``: checking, queued, downloading, seeding, stopped, no space or error (``reason`` then says why). ``wanted`` and
+    ``web_seeds``: those that are sending. ``state``: metadata, checking, queued, downloading, seeding, stopped, no space or error (``reason`` then says why). ``wanted`` and
     ``done`` count the pieces of the selected files; ``checked`` is the share of a check that is done. ``added_at`` and
     ``completed_at`` are seconds since 1970, None for not yet or not known.
     """
@@ -57,10 +57,13 @@ class TorrentSnapshot(Facts):
     added_at: float | None = None
     completed_at: float | None = None
     forced: bool = False
+    web_seeds: int = 0
 
     @property
     def progress(self) -> float:
-        """0 to 1 of what is wanted."""
+        """0 to 1 of what is wanted; 0 while that is not known."""
+        if self.metadata is not None:
+            return 0.0
         return self.done / self.wanted if self.wanted else 1.0
 
     @property

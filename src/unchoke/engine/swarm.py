@@ -16,6 +16,7 @@ from unchoke.engine import events
 from unchoke.engine.admission import Admission
 from unchoke.engine.disk import TorrentDisk
 from unchoke.engine.download import Download
+from unchoke.engine.extension import Extension
 from unchoke.engine.giving import Giving
 from unchoke.engine.hearing import Hearing
 from unchoke.engine.intake import Intake
@@ -24,6 +25,7 @@ from unchoke.engine.peer import Peer
 from unchoke.engine.settings import Settings
 from unchoke.engine.stats import PeerSnapshot
 from unchoke.engine.upload import MOST_REQUESTS, Upload
+from unchoke.engine.webseed import Fetcher, WebSeeds
 from unchoke.errors import StorageError
 from unchoke.layout import TorrentLayout
 from unchoke.policy.bandwidth import Limit, TokenBucket, is_local
@@ -38,9 +40,11 @@ from unchoke.types import Address, InfoHash, PeerId
 from unchoke.version import USER_AGENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from random import Random
 
+    from unchoke.engine.net.ranges import RangeClient
+    from unchoke.protocol.metainfo import Metainfo
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +67,16 @@ class SwarmOwner(Protocol):
 
     def peers_needed(self) -> None: ...
 
+    def node_found(self, address: Address) -> None: ...
+
+    def seen_as(self, address: str, voter: str) -> None: ...
+
 
 class Swarm:
     """``down`` and ``up`` are the session's limits, ``slots`` what all torrents share; ``clock`` is the loop's time.
 
-    ``super_seed``: show each peer one piece at a time (BEP 16); only if we have everything.
+    ``super_seed``: show each peer one piece at a time (BEP 16); only if we have everything. ``metadata_size``: bytes of the info
+    dictionary that we serve (BEP 9). ``dht_port``: where our DHT node listens, 0 for none; ``reserved``: what our handshakes say.
     """
 
     def __init__(
@@ -88,6 +97,9 @@ class Swarm:
         call_later: Callable[[float, Callable[[], None]], object],
         slots: SlotPool | None = None,
         super_seed: bool = False,
+        metadata_size: int = 0,
+        dht_port: Callable[[], int] = lambda: 0,
+        reserved: handshake.Reserved = handshake.OURS,
     ) -> None:
         self.owner = owner
         self.layout = layout
@@ -123,6 +135,10 @@ class Swarm:
             super_seed=super_seed,
         )
         self.hearing = Hearing(self, layout, picker, clock)
+        self.extensions: dict[int, Extension] = {}  # by the numbers under which we receive them
+        self._metadata_size = metadata_size
+        self._dht_port = dht_port
+        self._reserved = reserved
         self.admission = Admission(self, settings, clock)
         self._clock = clock
         self._port = port
@@ -152,44 +168,84 @@ class Swarm:
         if connections is not None:
             self.admission.most = connections
 
+    # ------------------------------------------------------------------ web seeds come and go
+
+    @property
+    def web_seeds(self) -> WebSeeds | None:
+        """The web servers we may take from (BEP 19); None: there are none."""
+        return self.intake.web_seeds
+
+    def use_web_seeds(self, metainfo: Metainfo, client: RangeClient, more: Sequence[str] = ()) -> None:
+        """Take also from the web seeds of ``metainfo`` and from ``more`` of them, from the next turn of the loop on."""
+        seeds = tuple(dict.fromkeys((*metainfo.web_seeds, *more)))
+        if seeds and self.settings.webseed.enabled and self.web_seeds is None and not self._closed:
+            self.intake.web_seeds = WebSeeds(self.intake, seeds, metainfo, self.settings.webseed, client, self._clock)
+
     # ------------------------------------------------------------------ peers come and go
 
     def refusal(self, peer: Peer, peer_id: PeerId) -> str | None:
         """Why this peer may not join, or None. (Part of the dialer's Target.)"""
         return self.admission.refusal(peer, peer_id)
 
+    def extend(self, *extensions: Extension) -> None:
+        """Speak these too, with whoever does."""
+        self.extensions.update((extension.number, extension) for extension in extensions)
+
     def add(self, peer: Peer) -> None:
         """A peer that shook hands joins: it is told what we have, and its messages are read from here on."""
+        self._take_in(peer)
+        if peer.dialed is not None:
+            self.dialing -= 1
+            self.peerlist.connected(peer.dialed, Source(0), self._clock())
+            self.peerlist.succeeded(peer.dialed)
+        if peer.wire.our_handshake is None:
+            peer.wire.send_handshake(handshake.Handshake(self.infohash, self.peer_id, self._reserved))
+        self.giving.joined(peer, self._clock())
+        self._welcome(peer)
+        self.owner.publish(events.PeerConnected(self.infohash, peer.address, peer.incoming))
+        peer.resume()
+
+    def take_over(self, peer: Peer) -> None:
+        """A peer comes with whom we spoke before the layout was known, and told that we have nothing; its messages that need the
+        layout are read now."""
+        self._take_in(peer)
+        self.giving.joined(peer, self._clock())
+        self._welcome(peer)
+        for extension in self.extensions.values():
+            extension.greeted(peer, self._clock())
+        peer.resume()
+
+    def _take_in(self, peer: Peer) -> None:
         now = self._clock()
         exempt = not self.settings.bandwidth.limit_lan and is_local(peer.address.host)
         peer.down = Limit() if exempt else self.down
         peer.download = Download(self.layout.piece_count, self.settings.pipeline, now)
+        peer.download.pipeline.reqq = peer.reqq
         peer.upload = Upload(peer, self.giving, self.disk, self.layout, Limit() if exempt else self.up, now)
         self.picker.add_peer(peer.download.pieces.bits)
         self.peers[peer] = None
         self.owner.peers_changed(1)
-        if peer.dialed is not None:
-            self.dialing -= 1
-            self.peerlist.connected(peer.dialed, Source(0), now)
-            self.peerlist.succeeded(peer.dialed)
         peer.hand_over(self, self.layout)
-        if peer.wire.our_handshake is None:
-            peer.wire.send_handshake(handshake.Handshake(self.infohash, self.peer_id))
-        self.giving.joined(peer, now)
+
+    def _welcome(self, peer: Peer) -> None:
+        """Tell it who we are."""
         self._send_hello(peer)
+        theirs = peer.wire.handshake
+        if self._dht_port() and theirs is not None and handshake.Reserved.DHT in theirs.reserved:
+            peer.wire.send_port(self._dht_port())
         peer.flush()
         log.debug("= %s joined %s", peer, self)
-        self.owner.publish(events.PeerConnected(self.infohash, peer.address, peer.incoming))
-        peer.resume()
 
     def _send_hello(self, peer: Peer) -> None:
         """Our extended handshake (BEP 10)."""
         if peer.wire.extended:
             hello = extended.ExtendedHandshake(
+                extensions={extension.name: number for number, extension in self.extensions.items()},
                 client=USER_AGENT,
                 port=self._port() or None,
                 reqq=MOST_REQUESTS,
                 yourip=_plain(peer.address.host),
+                metadata_size=self._metadata_size or None,
                 upload_only=self._upload_only,
             )
             peer.wire.send_extended(extended.HANDSHAKE, hello.encode())
@@ -217,6 +273,8 @@ class Swarm:
         if peer.listen_address is not None:
             (self.peerlist.failed if fault else self.peerlist.left)(peer.listen_address, reason, now)
         self.giving.gone(peer, now)
+        for extension in self.extensions.values():
+            extension.gone(peer)
         self.owner.publish(events.PeerDisconnected(self.infohash, peer.address, reason))
         if not self._closed and not self.picker.is_done and not self.peers:
             self.owner.peers_needed()
@@ -233,6 +291,10 @@ class Swarm:
     def occupants(self) -> Iterator[Occupant]:
         """Its peers, for a choice of whose place is given away over all torrents."""
         return self.admission.occupants()
+
+    def is_hopeless(self, peer: Peer) -> bool:
+        """No data will ever flow between us."""
+        return self.picker.is_done and (peer.download.has_all or peer.upload_only)
 
     def close_if_useless(self, peer: Peer) -> None:
         """Two that download nothing have nothing to say to each other (BEP 21 counts partial seeds in)."""
@@ -288,6 +350,14 @@ class Swarm:
                 peer.wire.send_interested(False)
                 peer.flush()
 
+    # ------------------------------------------------------------------ what the hearing tells (HearingOwner)
+
+    def node_found(self, address: Address) -> None:
+        self.owner.node_found(address)
+
+    def seen_as(self, address: str, peer: Peer) -> None:
+        self.owner.seen_as(address, peer.address.host)
+
     # ------------------------------------------------------------------ what peers ask and say
 
     def peer_asked(self, peer: Peer, requests: m.Requests) -> None:
@@ -322,6 +392,8 @@ class Swarm:
     def refill_all(self, first: int = 0) -> None:
         """Somebody waited for memory, or for the limit; ``first`` turns the row, so that the same one is not always last."""
         now = self._clock()
+        if self.web_seeds is not None:
+            self.web_seeds.wake()  # first: they are few, and each needs one piece to go on with an answer under way
         peers = list(self.peers)
         first %= len(peers) or 1
         peers = peers[first:] + peers[:first]
@@ -334,10 +406,16 @@ class Swarm:
 
     # ------------------------------------------------------------------ turns at a limit
 
-    def _askable(self) -> list[Peer]:
-        return [peer for peer in self.peers if peer.wire.we_interested]
+    def _askable(self) -> list[Peer | Fetcher]:
+        peers: list[Peer | Fetcher] = [peer for peer in self.peers if peer.wire.we_interested]
+        if self.web_seeds is not None:
+            peers += self.web_seeds.waiting_for_limit()
+        return peers
 
-    def _ask_more(self, peer: Peer, now: float) -> None:
+    def _ask_more(self, peer: Peer | Fetcher, now: float) -> None:
+        if isinstance(peer, Fetcher):
+            peer.wake()
+            return
         self.intake.refill(peer, now)
         peer.flush()
 
@@ -381,6 +459,10 @@ class Swarm:
         self.intake.drop_untouched()
         self._tell_upload_only()
         self.giving.heartbeat(now)
+        if self.web_seeds is not None:
+            self.web_seeds.heartbeat(now)
+        for extension in self.extensions.values():
+            extension.heartbeat(now)
         if now >= self._turn_over_at:
             self._turn_over_at = now + TURN_OVER
             self.admission.turn_over(now)
@@ -393,8 +475,8 @@ class Swarm:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody is here, and nobody is being dialled."""
-        return not self.peers and not self.dialing
+        """Nobody is here, and nobody is being dialled; no web seed gives anything."""
+        return not self.peers and not self.dialing and not (self.web_seeds is not None and self.web_seeds.is_busy)
 
     @property
     def up_rate(self) -> Rate:
@@ -432,6 +514,8 @@ class Swarm:
     def close(self, reason: str = "the torrent is stopped") -> None:
         """All peers go, for good; what is half received is given up, so that others may have the memory."""
         self._closed = True
+        if self.web_seeds is not None:
+            self.web_seeds.close()
         for peer in list(self.peers):
             peer.close(reason)
         self.intake.drop_untouched()

@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
 from unchoke.engine.contents import Contents
 from unchoke.engine.events import Subscription, TorrentRemoved
-from unchoke.engine.life import FAILED, RUNNING, Life
+from unchoke.engine.life import Life
+from unchoke.engine.named import meet, written
 from unchoke.engine.options import TorrentOptions
 from unchoke.engine.outcome import Outcome
+from unchoke.engine.parsing import parse_kept
 from unchoke.engine.picture import picture
+from unchoke.engine.reasons import Source as Told
+from unchoke.engine.scraper import Counts
 from unchoke.engine.stats import PeerSnapshot, TorrentSnapshot
 from unchoke.engine.swarm import Swarm
 from unchoke.engine.tasks import finish
-from unchoke.errors import NotFoundError, StoppedError, StorageError
+from unchoke.engine.vitals import FAILED, RUNNING
+from unchoke.errors import NotFoundError, StoppedError, StorageError, TrackerError
 from unchoke.policy.peerlist import Source
 from unchoke.policy.queue import Held
+from unchoke.protocol.magnet import Magnet
 from unchoke.protocol.metainfo import Metainfo
 from unchoke.types import Address
 
@@ -54,6 +61,16 @@ class Torrent(Life):
         if self._removed or (not self.running and self.state in ("stopping", "stopped")):  # else it goes on by itself
             raise StoppedError(f"{self.name}: {'removed' if self._removed else self.reason or 'stopped'}")
         await self._waiters().wait_done()
+
+    async def metadata(self) -> Metainfo:
+        """Wait until its metainfo is known (of a magnet link), and give it. Raises what ``done`` raises."""
+        if not self.has_metainfo:
+            if self.error is not None:
+                raise self.error.with_traceback(None)
+            if self._removed or not self.running:
+                raise StoppedError(f"{self.name}: {'removed' if self._removed else self.reason or 'stopped'}")
+            await self._waiters().wait_known()
+        return self.metainfo
 
     async def failed(self) -> NoReturn:
         """Wait until the torrent cannot go on, and raise why. (A torrent that seeds can still lose its disk.)"""
@@ -127,7 +144,8 @@ class Torrent(Life):
         """Check all data on disk again, whatever the record says, then go on as before. Returns when the check has begun."""
         async with self._moving:
             self.refuse_removed()
-            await finish(self._verify(), self.hurry)
+            if self.has_metainfo:
+                await finish(self._verify(), self.hurry)
 
     async def _verify(self) -> None:
         was_stopped = self.state == "stopped"
@@ -152,13 +170,20 @@ class Torrent(Life):
         """
         async with self._moving:
             self.refuse_removed()
-            contents = await self._loaded()
             options = replace(
                 self.options,
                 files=None if files is None else frozenset(files),
                 high=frozenset(high),
                 low=frozenset(low),
+                select="",
             )
+            if not self.has_metainfo:
+                self._choose = None
+                self._keep(options)  # looked at when the number of files is known
+                return
+            if self._contents is None and self.state in FAILED:  # perhaps because of its wishes
+                self.options = replace(self.options, files=None, high=frozenset(), low=frozenset())
+            contents = await self._loaded()
             await contents.on_thread(contents.refuse_unknown, options)
             await finish(self._select(contents, options))
 
@@ -233,11 +258,40 @@ class Torrent(Life):
     def add_peers(self, addresses: Sequence[Address], source: Source = Source.USER) -> None:
         """Addresses to dial."""
         self._given_peers = [*self._given_peers, *addresses][-MOST_GIVEN:]
-        if self._swarm is not None:
-            self._swarm.peerlist.add(addresses, source, self._owner.now())
+        if self._live is not None:
+            self._live.peerlist.add(addresses, source, self._owner.now())
             self._dial(self._owner.now())
         elif addresses and self.is_asleep:
             self._wake()
+
+    async def take_hints(self, source: Metainfo | Magnet) -> None:
+        """It was added again: what this source names besides."""
+        known = {url for tier in self.row.trackers for url in tier} | set(self.options.trackers)
+        tiers = tuple((url,) for url in source.trackers) if isinstance(source, Magnet) else source.trackers
+        more = tuple(fresh for tier in tiers if (fresh := tuple(url for url in tier if url not in known)))
+        if more:
+            self.row.trackers = (*self.row.trackers, *more)
+            self._owner.resume.update(self.key, trackers=self.row.trackers)
+            for tier in more:
+                for url in tier:
+                    self.trackers.add(url, given=False)
+        if isinstance(source, Magnet):
+            await meet(written(source.peers), self._named_found)
+        elif not self.has_metainfo:
+            self.learned(source)
+
+    def told(self, now: float) -> tuple[Told, ...]:
+        """What DHT and local network said of its peers."""
+        return self._owner.told(self, now)
+
+    @property
+    def named_nodes(self) -> tuple[tuple[str, int], ...]:
+        """DHT hosts that its .torrent names."""
+        return self._metainfo.nodes if self._metainfo is not None else ()
+
+    def choose_with(self, choose: Callable[[Metainfo], Collection[int] | None] | None) -> None:
+        """What chooses its files once they are known. For the session."""
+        self._choose = choose
 
     def add_tracker(self, url: str) -> None:
         """One more tracker, a tier of its own: it is contacted."""
@@ -245,16 +299,25 @@ class Torrent(Life):
             self._keep(replace(self.options, trackers=(*self.options.trackers, url)))
         self.trackers.add(url)
 
+    async def scrape(self) -> dict[str, Counts | TrackerError]:
+        """What each of its trackers counts, by URL, asked now (BEP 48), running or not; failures are values, None is unknown there."""
+        given = self.options.trackers
+        urls = [*chain.from_iterable(self.row.trackers), *given]
+        return await self.trackers.scrape(self._owner.scraper, urls, given)
+
     def snapshot(self) -> TorrentSnapshot:
         """What is now. Cheap."""
         return picture(self, self._owner.now())
 
     def peers(self) -> tuple[PeerSnapshot, ...]:
         """Its peers, in the order they joined."""
-        return self._swarm.peer_snapshots() if self._swarm is not None else ()
+        live = self._live
+        return live.peer_snapshots() if live is not None else ()
 
     def file_progress(self) -> list[int]:
         """Verified bytes of each file, by index."""
+        if not self.has_metainfo:
+            return []
         contents, have = self._contents or self._make_contents(self.metainfo), self.have
         if have is None and self.row.complete:
             return contents.file_progress(contents.wanted)
@@ -265,14 +328,16 @@ class Torrent(Life):
         """The metainfo; that of a torrent that sleeps is read from the session's state, so this may touch the disk."""
         if self._metainfo is not None:
             return self._metainfo
+        if not self.has_metainfo:
+            raise NotFoundError(f"{self.name}: its metadata has not come yet")
         data = self._owner.resume.metainfo_now(self.key)
         if data is None:
             raise NotFoundError(f"{self.name}: the session's state has lost its .torrent; add it again")
-        return Metainfo.from_bytes(data)
+        return parse_kept(data)
 
     @property
     def path(self) -> Path:
-        """Its file, or its folder if it is of several files."""
+        """Its file, or its folder if it is of several files. NotFoundError while neither is known."""
         return (self._contents or self._make_contents(self.metainfo)).path
 
     async def queue(self) -> None:
@@ -306,8 +371,9 @@ class Torrent(Life):
 
     async def delete_data(self) -> None:
         """Delete its files, and the folders they leave empty; for ``Session.remove``, after ``aclose``. Raises StorageError."""
-        contents = await self._loaded()
-        await contents.delete(self._have)
+        if self.has_metainfo:
+            contents = await self._loaded()
+            await contents.delete(self._have)
 
     @property
     def held(self) -> Held | None:

@@ -7,17 +7,20 @@ bounded, and cut short for whoever cannot wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from unchoke.engine.announcer import AnnounceCounts, Announcer, AnnouncerOwner
 from unchoke.engine.events import Event, TrackerAnnounced, TrackerFailed
+from unchoke.errors import TrackerError
 from unchoke.policy.announce import TrackerState
+from unchoke.protocol.tracker.models import ScrapeCounts
 from unchoke.types import Address, InfoHash
 
 if TYPE_CHECKING:
     from unchoke.engine.ledger import Ledger
+    from unchoke.engine.scraper import Counts, Scraper
 
 
 class TrackersOwner(Protocol):
@@ -82,14 +85,24 @@ class Trackers:
         if self._announcer is not None:
             self._announcer.want_more_peers()
 
-    def add(self, url: str) -> None:
-        """One more, asked at once if we are running."""
+    def add(self, url: str, *, given: bool = True) -> None:
+        """One more, asked at once if we are running; ``given`` by the user himself."""
         if self._announcer is not None:
-            self._announcer.add_tracker(url)
+            self._announcer.add_tracker(url, given=given)
 
     def snapshot(self) -> tuple[TrackerState, ...]:
         """Each of them as it stands."""
         return self._announcer.snapshot() if self._announcer is not None else ()
+
+    async def scrape(
+        self, scraper: Scraper, urls: Iterable[str], given: Collection[str]
+    ) -> dict[str, Counts | TrackerError]:
+        """What each of ``urls`` counts, asked now (BEP 48), whether the torrent runs or not; ``given``: those the user named."""
+        told = await scraper.counts(urls, self._owner.infohash, given=given)
+        for url, counts in told.items():
+            if self._announcer is not None and isinstance(counts, ScrapeCounts):
+                self._announcer.scraped(url, counts)
+        return told
 
     # ------------------------------------------------------------------ leaving
 

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+from unchoke.errors import ErrorClass
+from unchoke.masking import masked
+
 if TYPE_CHECKING:
     from random import Random
 
@@ -77,6 +80,13 @@ class AnnounceSettings:
     max_at_once: int = 50
     """Announces under way to one host, over all torrents (libtorrent: 50 over HTTP)."""
 
+    max_per_second: float = 50.0
+    """Announces begun to one host in a second, over all torrents, in their order; ``stopped`` is not held up. Ten thousand torrents on
+    one tracker take 200 s to join, instead of being taken for an attack."""
+
+    verify_tls: bool = True
+    """Ask an https tracker for a certificate that this machine trusts (``SSL_CERT_FILE`` names others)."""
+
     stop_timeout: float = 5.0
     """Seconds that the ``stopped`` announces may hold up closing."""
 
@@ -85,8 +95,10 @@ class AnnounceSettings:
 class TrackerState:
     """How one tracker stands, as a value. Times are on the session's clock; ``next_announce`` is ``inf`` for never.
 
-    ``error`` is the last failure in words, empty once it works; ``message`` its own warning. ``peers`` is how many it gave
-    the last time; ``seeds`` and ``leechers`` are what it counts, None where it does not say. ``failures`` are in a row.
+    ``error`` is the last failure in words, ``error_class`` the same for programs, both empty once it works; ``message`` its own
+    warning. ``peers`` is how many it gave the last time; ``seeds``, ``leechers`` and ``downloaded`` (how often it was
+    completed) are what it counts, None where it does not say; ``scraped`` is when it was last asked for nothing else. ``failures``
+    are in a row. ``given``: by the user, not by the torrent. ``url`` holds its user's secrets: ``name`` is what may be shown.
     """
 
     url: str
@@ -100,6 +112,15 @@ class TrackerState:
     seeds: int | None = None
     leechers: int | None = None
     failures: int = 0
+    error_class: ErrorClass = ""
+    downloaded: int | None = None
+    scraped: float | None = None
+    given: bool = False
+
+    @property
+    def name(self) -> str:
+        """The URL fit to show."""
+        return masked(self.url)
 
     @property
     def summary(self) -> str:
@@ -126,8 +147,8 @@ class _Tracker:
     """The moving parts behind a TrackerState. ``earliest``: no announce before it, whoever wants peers."""
 
     __slots__ = (
-        "announcing", "began", "earliest", "error", "failures", "heard_started", "last", "leechers", "message", "next",
-        "peers", "seeds", "status", "tier", "url",
+        "announcing", "began", "downloaded", "earliest", "error", "error_class", "failures", "given", "heard_started", "last",
+        "leechers", "message", "next", "peers", "scraped", "seeds", "status", "tier", "url",
     )  # fmt: skip
 
     def __init__(self, url: str, tier: _Tier) -> None:
@@ -145,7 +166,11 @@ class _Tracker:
         self.peers = 0
         self.seeds: int | None = None
         self.leechers: int | None = None
+        self.downloaded: int | None = None
+        self.scraped: float | None = None
         self.failures = 0
+        self.error_class: ErrorClass = "unsupported" if self.status == "unsupported" else ""
+        self.given = False
 
     def state(self) -> TrackerState:
         unsupported = self.status == "unsupported"
@@ -161,6 +186,10 @@ class _Tracker:
             seeds=self.seeds,
             leechers=self.leechers,
             failures=self.failures,
+            error_class=self.error_class,
+            downloaded=self.downloaded,
+            scraped=self.scraped,
+            given=self.given,
         )
 
 
@@ -228,13 +257,35 @@ class AnnounceSchedule:
             self._tiers.append(tier)
             self._by_url.update((tracker.url, tracker) for tracker in tier.trackers)
 
-    def add(self, url: str, now: float) -> bool:
-        """One more tracker, a tier of its own, due at once. False if it is known already."""
-        if not url or url in self._by_url:
+    def add(self, url: str, now: float, *, given: bool = True) -> bool:
+        """One more tracker, a tier of its own, due at once; ``given`` by the user himself. False if that changes nothing.
+
+        One that the torrent names too leaves its tier, where it might never be asked.
+        """
+        known = self._by_url.get(url)
+        if not url or (known is not None and (known.given or not given)):
             return False
-        self._add_tier([url])
-        self._by_url[url].next = now
+        if known is None:
+            self._add_tier([url])
+        elif len(known.tier.trackers) > 1:
+            self._set_apart(known)
+        tracker = self._by_url[url]
+        tracker.given = given
+        if tracker.status != "working":
+            tracker.next = now
         return True
+
+    def _set_apart(self, tracker: _Tracker) -> None:
+        before = tracker.tier
+        before.trackers.remove(tracker)
+        tracker.tier = _Tier(len(self._tiers), ())
+        tracker.tier.trackers.append(tracker)
+        tracker.tier.heard_completed = before.heard_completed and tracker.status == "working"
+        self._tiers.append(tracker.tier)
+
+    def is_given(self, url: str) -> bool:
+        """Did the user name it?"""
+        return self._by_url[url].given
 
     # ---- when to announce ----
 
@@ -297,6 +348,7 @@ class AnnounceSchedule:
         peers: int = 0,
         seeds: int | None = None,
         leechers: int | None = None,
+        downloaded: int | None = None,
         message: str = "",
     ) -> None:
         """``url`` answered. Intervals in seconds are its wishes; they are kept within the settings' bounds."""
@@ -306,14 +358,28 @@ class AnnounceSchedule:
         pause = self._bounded(min_interval or min(limit.more_peers_interval, regular))
         self._promote(tracker)
         tracker.announcing, tracker.status, tracker.failures = False, "working", 0
-        tracker.error, tracker.message, tracker.peers = "", message, peers
-        tracker.seeds, tracker.leechers = seeds, leechers
+        tracker.error, tracker.error_class, tracker.message, tracker.peers = "", "", message, peers
+        self._count(tracker, seeds, leechers, downloaded)
         tracker.last, tracker.earliest, tracker.next = now, now + pause, now + max(regular, pause)
         if event == "started":
             tracker.heard_started = True
         tier.heard_completed |= event == "completed"
         if self._completed and not tier.heard_completed:
             tracker.next = now
+
+    def scraped(self, url: str, now: float, *, seeds: int, leechers: int, downloaded: int) -> None:
+        """``url`` was asked for its counts alone (BEP 48). Unknown ones are fine."""
+        tracker = self._by_url.get(url)
+        if tracker is not None:
+            tracker.scraped = now
+            self._count(tracker, seeds, leechers, downloaded)
+
+    def _count(self, tracker: _Tracker, seeds: int | None, leechers: int | None, downloaded: int | None) -> None:
+        """What an announce leaves out, a scrape may have told before."""
+        known = tracker.scraped is not None
+        tracker.seeds = tracker.seeds if seeds is None and known else seeds
+        tracker.leechers = tracker.leechers if leechers is None and known else leechers
+        tracker.downloaded = tracker.downloaded if downloaded is None else downloaded
 
     def _bounded(self, seconds: float) -> float:
         return min(max(seconds, self._settings.shortest_interval), self._settings.longest_interval)
@@ -325,11 +391,13 @@ class AnnounceSchedule:
             trackers.remove(tracker)
             trackers.insert(0, tracker)
 
-    def failed(self, url: str, now: float, error: str, retry_in: float | None = None) -> None:
+    def failed(
+        self, url: str, now: float, error: str, retry_in: float | None = None, error_class: ErrorClass = ""
+    ) -> None:
         """``url`` refused or could not be reached. ``retry_in``: its own wish in seconds (BEP 31); ``inf`` is never."""
         tracker = self._by_url[url]
         self._rouse_others(tracker, now)
-        tracker.announcing, tracker.status, tracker.error = False, "failed", error
+        tracker.announcing, tracker.status, tracker.error, tracker.error_class = False, "failed", error, error_class
         tracker.failures += 1
         tracker.last = now
         tracker.next = tracker.earliest = now + self._back_off(tracker, now, retry_in)
@@ -350,6 +418,7 @@ class AnnounceSchedule:
             self._rouse_others(tracker, now)
             tracker.status = "silent"
             tracker.error = f"no answer for {now - tracker.began:.0f} s, still trying"
+            tracker.error_class = "timeout"
 
     def _rouse_others(self, failed: _Tracker, now: float) -> None:
         """If it was the one the tier relied on, those that worked and stood by are needed now."""

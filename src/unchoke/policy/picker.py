@@ -8,7 +8,11 @@ The order of thought, for one peer that has room for ``count`` more requests:
    then high priority, then normal, then low. Inside each: any at random while we have fewer than ``random_first`` (so that
    we soon have something to give), the first one when sequential, else one of the rarest, chosen evenly;
 4. else share an open piece with the peers that work on it;
-5. else, when no block anywhere is free (endgame): a block that others were asked for, a few at a time.
+5. else the last piece that a run has claimed and not reached;
+6. else, when no block anywhere is free (endgame): a block that others were asked for, a few at a time.
+
+Who fetches many pieces in one request (a web seed, BEP 19) takes a *run* of them: adjacent ones that nobody has begun. They are
+claimed, and opened one by one as their bytes come.
 
 How rare a piece is, is kept, never recomputed. Peers that have everything are one integer. For the others the counts of
 all pieces are kept *bit-sliced*: plane *k* is a bitfield holding bit *k* of every piece's count. Then a whole bitfield
@@ -99,6 +103,10 @@ class OpenPiece:
         self.free = [number for number in self.free if not held[number]]
         self.left = len(self.free)
 
+    def first_held(self, first: int, stop: int) -> int:
+        """The first of blocks ``first`` up to ``stop`` that is held; -1 if none is."""
+        return self.states.find(_HELD, first, stop)
+
     def lose(self, number: int) -> None:
         """A held block is not held after all, and is free to be asked for again."""
         self.states[number] = 0
@@ -119,6 +127,31 @@ class OpenPiece:
     def __repr__(self) -> str:
         signs = "".join("." if state == 0 else "x" if state == _HELD else str(state) for state in self.states[:64])
         return f"<OpenPiece {self.index} [{signs}]>"
+
+
+class Run:
+    """What one giver fetches in one go: blocks ``first`` to ``stop`` of the open ``piece``, then the pieces from ``next`` up to
+    ``end``, which are claimed and not open yet.
+
+    ``first`` is moved on by whoever fetches; ``end`` may come nearer at any time, since others help themselves from behind.
+    """
+
+    __slots__ = ("end", "first", "key", "next", "piece", "stop")
+
+    def __init__(self, key: Key, start: int, end: int, piece: OpenPiece | None = None) -> None:
+        self.key = key
+        self.next = start
+        self.end = end
+        self.piece = piece
+        self.first = self.stop = 0
+
+    @property
+    def claimed(self) -> int:
+        """Pieces that are not open yet."""
+        return self.end - self.next
+
+    def __repr__(self) -> str:
+        return f"<Run [{self.piece} from block {self.first} | {self.claimed} pieces more, to {self.end}]>"
 
 
 class PiecePicker:
@@ -156,6 +189,7 @@ class PiecePicker:
         self._again: dict[int, frozenset[Key]] = {}  # failed, and not open now → who gave it
         self._high = _some(high)
         self._low = _some(low)
+        self._runs: dict[Run, None] = {}
 
     def select(self, wanted: bitarray, high: bitarray | None = None, low: bitarray | None = None) -> list[int]:
         """Other pieces are wanted from now on, or other ones first. Returns the open pieces that were given up for it.
@@ -173,6 +207,8 @@ class PiecePicker:
         for index in self.open:
             missing[index] = 0
         self._todo = missing
+        for run in self._runs:  # whoever fetches asks again for what is still wanted
+            run.end = run.next
         return dropped
 
     # ------------------------------------------------------------------ the swarm changes
@@ -246,6 +282,8 @@ class PiecePicker:
     @property
     def in_endgame(self) -> bool:
         """Everything wanted is asked of somebody or held."""
+        if any(run.claimed for run in self._runs):
+            return False
         return self._left > 0 and not self._unfinished and not self._todo.any()
 
     def wants(self, pieces: bitarray | None) -> bool:
@@ -327,6 +365,7 @@ class PiecePicker:
             or self._orphan(key, pieces, closed)
             or self._new(key, pieces, may_open)
             or self._shared(key, pieces, closed)
+            or (self._stolen(pieces, may_open) if self._runs else None)
         )
         if chosen is None:
             self._current.pop(key, None)
@@ -468,6 +507,151 @@ class PiecePicker:
             if found:
                 break
         return found
+
+    # ------------------------------------------------------------------ runs
+
+    def take_run(self, key: Key, pieces: bitarray | None, most: int, *, least: int = 1) -> Run | None:
+        """Something for ``key``, who has ``pieces`` (None: all), to fetch in one go; give it back with ``end_run``.
+
+        Free blocks of an open piece that nobody works through; else at most ``most`` adjacent pieces: of those that nobody else
+        has, if there are such, the longest row, the first of equals; else the far half of another's run that has ``least`` pieces
+        left; else free blocks of any open piece.
+        """
+        run = (
+            self._stretch(key, pieces, left_alone=True)
+            or self._row(key, pieces, most)
+            or self._half(key, pieces, least)
+            or self._stretch(key, pieces)
+        )
+        if run is not None:
+            self._runs[run] = None
+        return run
+
+    def _stretch(self, key: Key, pieces: bitarray | None, *, left_alone: bool = False) -> Run | None:
+        usable = self._usable(key, pieces, ())
+        if left_alone:
+            usable = (piece for piece in usable if self._current.get(piece.leader) is not piece)
+        piece = next(usable, None)
+        if piece is None:
+            return None
+        first = piece.states.find(0)
+        rest = piece.states[first:]
+        run = Run(key, piece.index, piece.index, piece)
+        run.first, run.stop = first, first + len(rest) - len(rest.lstrip(b"\0"))
+        self._ask_all(run, piece)
+        return run
+
+    def _ask_all(self, run: Run, piece: OpenPiece) -> None:
+        for number in range(run.first, run.stop):
+            piece.states[number] += 1
+        piece.free = [number for number in piece.free if not run.first <= number < run.stop]
+        piece.leader = run.key
+        if not piece.free:
+            self._unfinished.pop(piece.index, None)
+
+    def _row(self, key: Key, pieces: bitarray | None, most: int) -> Run | None:
+        candidates = self._todo.copy() if pieces is None else self._todo & pieces
+        for index, givers in self._again.items():
+            if key in givers:
+                candidates[index] = 0
+        if not candidates.any():
+            return None
+        if self._high is not None or self._low is not None:
+            candidates = self._foremost(candidates)
+        if not self._seeds and not self.settings.sequential:
+            candidates = self._nobodys(candidates)
+        if self.settings.sequential:
+            start = candidates.find(1)
+            end = candidates.find(0, start, start + most)
+            end = min(start + most, len(candidates)) if end < 0 else end
+        else:
+            start, end = _longest_row(candidates, most)
+        self._todo[start:end] = 0
+        return Run(key, start, end)
+
+    def _nobodys(self, candidates: bitarray) -> bitarray:
+        """Those that no peer has, if there are any."""
+        rest = candidates
+        for plane in self._planes:
+            rest = rest & ~plane
+        return rest if rest.any() else candidates
+
+    def _half(self, key: Key, pieces: bitarray | None, least: int) -> Run | None:
+        """The far half of the longest run. No use of the server that is at it already having all of its connections there."""
+        victim = max(self._runs, key=lambda run: run.claimed, default=None)
+        if victim is None or victim.claimed < max(least, 1):
+            return None
+        start, end = (victim.next + victim.end) // 2, victim.end
+        if pieces is not None and not pieces[start:end].all():
+            return None
+        victim.end = start
+        return Run(key, start, end)
+
+    def again_run(self, key: Key, pieces: bitarray | None, spared: Collection[int]) -> Run | None:
+        """As in the endgame: blocks in a row that were asked of one other, and not given yet; of none of the pieces ``spared``."""
+        for piece in self.open.values():
+            if not piece.left or piece.index in spared or piece.index in self._single:
+                continue
+            if (pieces is not None and not pieces[piece.index]) or (first := piece.states.find(1)) < 0:
+                continue
+            rest = piece.states[first : first + self.settings.endgame_requests]
+            run = Run(key, piece.index, piece.index, piece)
+            run.first, run.stop = first, first + len(rest) - len(rest.lstrip(b"\1"))
+            for number in range(run.first, run.stop):
+                piece.states[number] += 1
+            piece.asked_twice = True
+            self._runs[run] = None
+            return run
+        return None
+
+    def next_of(self, run: Run, may_open: Callable[[int], bool]) -> bool:
+        """Open the next piece of a run, all its blocks asked. False: there is no memory, or no next piece (``claimed``)."""
+        index = run.next
+        if index >= run.end or not may_open(index):
+            return False
+        run.next += 1
+        run.piece = piece = self._open(index)
+        run.first, run.stop = 0, len(piece.states)
+        self._ask_all(run, piece)
+        return True
+
+    def extend(self, run: Run, pieces: bitarray | None) -> None:
+        """Claim what can be fetched right behind a run: its giver sends on anyway."""
+        if run.end < len(self._todo) and self._todo[run.end]:
+            end = self._todo.find(0, run.end)
+            end = len(self._todo) if end < 0 else end
+            if pieces is not None and (lacks := pieces.find(0, run.end, end)) >= 0:
+                end = lacks
+            self._todo[run.end : end] = 0
+            run.end = end
+
+    def end_run(self, run: Run) -> list[int]:
+        """What of it did not come is anybody's again. Returns pieces that were given up for it, so that memory is freed."""
+        if self._runs.pop(run, run) is run:
+            return []
+        self._unclaim(run, run.next)
+        piece = run.piece
+        if piece is None or self.open.get(piece.index) is not piece or run.first >= run.stop:
+            return []
+        self.released((piece.index, number * BLOCK_SIZE) for number in range(run.first, run.stop))
+        return self.given_up(run.key, piece.index)
+
+    def _unclaim(self, run: Run, start: int) -> None:
+        """Of its claims, those from ``start`` on."""
+        if start < run.end:
+            self._todo[start : run.end] = self.wanted[start : run.end] & ~self.have[start : run.end]
+            run.end = start
+
+    def _stolen(self, pieces: bitarray | None, may_open: Callable[[int], bool]) -> OpenPiece | None:
+        """The last piece that the longest run has claimed; of those that the peer has, the last."""
+        run = max(self._runs, key=lambda run: run.claimed)
+        if not run.claimed:
+            return None
+        index = run.end - 1 if pieces is None else pieces.find(1, run.next, run.end, True)
+        if index < 0 or not may_open(index):
+            return None
+        self._unclaim(run, index)
+        return self._open(index)
 
     # ------------------------------------------------------------------ answers
 
@@ -640,6 +824,23 @@ class PiecePicker:
     def __repr__(self) -> str:
         have, count = self._have_count, len(self.have)
         return f"<PiecePicker [{have}/{count} had | {len(self.open)} open | {self._left} wanted{' | endgame' * self.in_endgame}]>"
+
+
+def _longest_row(candidates: bitarray, most: int) -> tuple[int, int]:
+    """The longest row of ones, of at most ``most``, the first of equals: (its start, its end). There must be a one.
+
+    Rows of twice the length are starts of rows that are followed by starts of rows: a few ANDs for any number of pieces.
+    """
+    length, starts = 1, candidates
+    longer = [(length, starts)]
+    while length * 2 <= most and (twice := starts & (starts << length)).any():
+        length, starts = length * 2, twice
+        longer.append((length, starts))
+    for more, others in reversed(longer):
+        if length + more <= most and (both := starts & (others << length)).any():
+            length, starts = length + more, both
+    start = starts.find(1)
+    return start, start + length
 
 
 def _some(bits: bitarray | None) -> bitarray | None:

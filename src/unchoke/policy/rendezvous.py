@@ -1,6 +1,6 @@
 """Rendezvous: a tracker's memory: who is in which swarm, and whom a peer that asks is told about (BEP 3, 7).
 
-Seeds are not told to seeds, nobody is told about itself, and which of many are told is chance. Whoever is silent for
+Seeds are not told to seeds (but when these have just started, and may be magnet links), nobody is told about itself, and which of many are told is chance. Whoever is silent for
 ``lifetime`` is forgotten. Every number a stranger can drive up has a bound. Time (seconds) and chance are arguments.
 """
 
@@ -136,7 +136,11 @@ class Rendezvous:
         if refusal:
             return Told(refusal=refusal)
         families = (_version(address),) if only_family else (4, 6)
-        peers = [peer for family in families for peer in self._choose(swarm, who, address, family, is_seed, wanted)]
+        # aria2 says left=0 for a magnet link of which it knows nothing yet.
+        needs_nobody = is_seed and event != "started"
+        peers = [
+            peer for family in families for peer in self._choose(swarm, who, address, family, needs_nobody, wanted)
+        ]
         return swarm.told(tuple(peers))
 
     def _sign_off(self, infohash: InfoHash, swarm: _Swarm | None, who: Who) -> Told:

@@ -15,6 +15,9 @@ from unchoke.protocol.bencode import Encodable, Value, decode_prefix, encode
 #: The extension number of the handshake itself.
 HANDSHAKE = 0
 
+#: The numbers under which we receive extensions, by their names (BEP 9, 11, 55).
+OURS = {"ut_metadata": 1, "ut_pex": 2, "ut_holepunch": 3}
+
 #: Requests that a peer which says nothing can be expected to queue (libtorrent's reading of silence).
 DEFAULT_REQQ = 250
 

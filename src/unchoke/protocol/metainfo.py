@@ -64,17 +64,20 @@ class Metainfo:
     _pieces: Span
 
     @classmethod
-    def from_bytes(cls, data: bytes | memoryview) -> Metainfo:
-        """Read a whole .torrent file. Raises MetainfoError."""
-        return _read(bytes(data), layers_required=True)
+    def from_bytes(cls, data: bytes | memoryview, *, layers_required: bool = True) -> Metainfo:
+        """Read a whole .torrent file. Raises MetainfoError, also where piece layers of v2 are missing (unless they may be: what
+        was made by ``from_info`` has none)."""
+        return _read(bytes(data), layers_required=layers_required)
 
     @classmethod
-    def from_info(cls, info: bytes, trackers: Sequence[Sequence[str]] = ()) -> Metainfo:
+    def from_info(cls, info: bytes, trackers: Sequence[Sequence[str]] = (), web_seeds: Sequence[str] = ()) -> Metainfo:
         """Make one of a bare info dictionary, as peers send it (BEP 9). Raises MetainfoError.
 
         Piece layers are outside the info dictionary: those of a v2 torrent are then missing, and not checked.
         """
         keys: dict[bytes, Encodable] = {b"info": Raw(info), **_tracker_keys(trackers)}
+        if web_seeds:
+            keys[b"url-list"] = list(web_seeds)
         try:
             data = encode(keys)
         except BencodeError as error:
@@ -100,6 +103,11 @@ class Metainfo:
     def info_bytes(self) -> bytes:
         """The info dictionary as it stands in the file."""
         return self.data[slice(*self._info)]
+
+    @property
+    def info_view(self) -> memoryview:
+        """The same without a copy."""
+        return memoryview(self.data)[slice(*self._info)]
 
     @property
     def piece_hashes(self) -> bytes:

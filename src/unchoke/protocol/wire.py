@@ -17,6 +17,9 @@ for the rest. A block's payload is a view into the caller's buffer: valid until 
 so a message may end in a later call; its part is carried over in a small buffer that grows as bytes come, never ahead of
 them, and its announced length is checked first.
 
+Before a torrent's layout is known (a magnet link) the wire can be on *hold*: it reads, gives what means something without a
+layout, and keeps the rest in short (``early``) until ``begin``.
+
 ``send_…`` queue bytes, ``data_to_send`` hands them out as vectors, in order. This class chooses nothing and knows no time.
 """
 
@@ -29,12 +32,16 @@ from struct import Struct
 from unchoke.bitfield import Bitfield
 from unchoke.errors import ProtocolError
 from unchoke.layout import TorrentLayout
+from unchoke.protocol import early
 from unchoke.protocol import messages as m
 from unchoke.protocol.handshake import HANDSHAKE_LENGTH, Handshake, Reserved, decode_handshake
 from unchoke.types import Block
 
 #: Longest request that we answer. 16 KiB is usual, 128 KiB is what BEP 3 clients of old asked at most.
 MAX_REQUEST = 128 * 1024
+#: Pieces told one by one to a peer that has heard of us that we have nothing: every client reads ``have`` at any time, some read a
+#: bitfield only as the first message.
+MOST_HAVES = 1000
 
 Item = m.Message | m.Blocks | m.Requests | Handshake
 Buffer = bytes | bytearray | memoryview
@@ -55,10 +62,13 @@ class PeerWire:
 
     __slots__ = (
         "_carry",
+        "_early",
         "_layout",
         "_max_message",
+        "_on_hold",
         "_out",
         "_ready",
+        "_said_none",
         "extended",
         "fast",
         "framed",
@@ -79,6 +89,9 @@ class PeerWire:
         self._out: list[Buffer] = []
         self._layout = _NO_LAYOUT
         self._ready = False
+        self._on_hold = False
+        self._early: early.Early | None = None
+        self._said_none = False  # before we knew what there is to have
         self.our_half = Half.SILENT
         self.their_half = Half.SILENT
         self.our_handshake: Handshake | None = None
@@ -97,8 +110,8 @@ class PeerWire:
     def receive(self, data: memoryview) -> list[Item]:
         """Take bytes, give items. Raises ProtocolError on the first thing no correct peer sends; then the wire is dead.
 
-        After the peer's handshake nothing more is read until ``begin`` has told the torrent's layout; call ``receive`` with
-        an empty view then, for what is left over.
+        After the peer's handshake nothing more is read until ``begin`` has told the torrent's layout, or ``hold`` that it will come
+        later; call ``receive`` with an empty view then, for what is left over.
         """
         items: list[Item] = []
         if not self._ready:
@@ -108,6 +121,8 @@ class PeerWire:
             elif len(self._carry) > self._max_message:
                 raise ProtocolError("more data than a handshake may bring")
             return items
+        if self._early is not None and not self._on_hold:
+            items += self._kept(self._early)
         if self._carry:
             data = self._complete_carried(data, items)
         if len(data):
@@ -128,10 +143,27 @@ class PeerWire:
         self._agree()
         items.append(handshake)
 
+    def hold(self) -> None:
+        """Both know which torrent, but not yet its layout: read messages, and keep what needs it until ``begin``.
+
+        ``request`` comes without a look at its bounds, to be rejected; ``piece``, which nobody can have asked for, is an error.
+        """
+        self._early = early.Early()
+        self._on_hold = self._ready = True
+
     def begin(self, layout: TorrentLayout) -> None:
         """Both know the torrent: messages may be read from here on."""
         self._layout = layout
         self._ready = True
+        self._on_hold = False
+
+    def _kept(self, kept: early.Early) -> list[m.Message]:
+        """What was kept while on hold."""
+        self._early = None
+        messages = kept.items(self._layout)
+        for message in messages:
+            self._note(message)
+        return messages
 
     def _complete_carried(self, data: memoryview, items: list[Item]) -> memoryview:
         """Fill the carried message from ``data`` and frame it; what it did not need is returned."""
@@ -167,6 +199,8 @@ class PeerWire:
         The hot path, so one function: a ``piece`` costs one ``unpack_from``, one slice and one append (0.3 µs a block,
         where a frozen record for each costs 0.6 and a copy of the payload 0.95: docs/decisions/0002).
         """
+        if self._on_hold:
+            return self._frame_on_hold(data, items)
         position, end = 0, len(data)
         longest = self._max_message
         blocks: m.Blocks | None = None
@@ -206,6 +240,21 @@ class PeerWire:
             position = stop
         return position
 
+    def _frame_on_hold(self, data: memoryview, items: list[Item]) -> int:
+        """As ``_frame``, without a layout."""
+        position, end = 0, len(data)
+        while end - position >= 4:
+            if end - position >= 17 and data[position + 4] == m.Kind.REQUEST and _U32(data, position)[0] == 13:
+                _, _, piece, begin = _HOT(data, position)
+                items.append(m.Requests([_blind_request(piece, begin, _U32(data, position + 13)[0])]))
+                position += 17
+                continue
+            stop = self._frame_other(data, position, items)
+            if stop == position:
+                break
+            position = stop
+        return position
+
     def _checked_request(self, piece: int, begin: int, length: int) -> Block:
         layout = self._layout
         if piece >= layout.piece_count or not 0 < length <= MAX_REQUEST or begin + length > layout.piece_size(piece):
@@ -222,10 +271,15 @@ class PeerWire:
             self.ignored += 1
             return stop
         kind = data[position + 4]
+        if kind == m.Kind.PIECE and self._on_hold:
+            raise ProtocolError("a block that nobody asked for")
         if kind in (m.Kind.PIECE, m.Kind.REQUEST):
             raise ProtocolError(f"{m.Kind(kind).name.lower()} message of {length} bytes")
         if kind in m.FAST_KINDS and not self.fast:
             raise ProtocolError(f"{m.Kind(kind).name.lower()} without the fast extension")
+        if self._on_hold and self._early is not None and kind in early.KINDS:
+            self.ignored += not self._early.note(kind, data[position + 5 : stop])
+            return stop
         message = m.decode_message(kind, data[position + 5 : stop], self._layout.piece_count)
         if message is None:
             self.ignored += 1
@@ -274,12 +328,22 @@ class PeerWire:
         if self.our_half is not Half.OPENED or self.handshake is None:
             raise RuntimeError("what we have is told once, after both handshakes")
         self.our_half = Half.TOLD
-        if self.fast and pieces.all():
+        if self._said_none and pieces.count() <= MOST_HAVES:
+            self._out.extend(map(m.encode_have, pieces))
+        elif self.fast and pieces.all():
             self._out.append(m.HAVE_ALL)
         elif self.fast and not pieces.any():
             self._out.append(m.HAVE_NONE)
         elif pieces.any():
             self._out.append(m.encode_bitfield(pieces))
+
+    def send_have_none(self) -> None:
+        """On hold: we have nothing yet. What we have is told by ``send_pieces`` when there is a layout."""
+        if self.our_half is not Half.OPENED or self.handshake is None:
+            raise RuntimeError("what we have is told once, after both handshakes")
+        self._said_none = True
+        if self.fast:
+            self._out.append(m.HAVE_NONE)
 
     def send_choke(self) -> None:
         if not self.we_choke:
@@ -341,3 +405,10 @@ class PeerWire:
 
         ours, theirs = side(self.we_choke, self.we_interested), side(self.they_choke, self.they_interested)
         return f"<PeerWire [we: {self.our_half.value}, {ours} | they: {self.their_half.value}, {theirs}]>"
+
+
+def _blind_request(piece: int, begin: int, length: int) -> Block:
+    """A request that cannot be answered; what is wrong without a layout is wrong with any."""
+    if not 0 < length <= MAX_REQUEST:
+        raise ProtocolError(f"request outside the torrent: piece {piece}, {begin} + {length}")
+    return Block(piece, begin, length)

@@ -190,11 +190,20 @@ def wrong(piece: int, begin: int, data: bytes) -> bytes:
 class FakeServer:
     """Listens at ``host`` and plays ``behaviour`` with everybody who dials it for ``torrent``; ``async with`` opens and ends it."""
 
-    def __init__(self, host: SimHost, torrent: TinyTorrent, behaviour: Behaviour, *, peer_id: bytes = b"") -> None:
+    def __init__(
+        self,
+        host: SimHost,
+        torrent: TinyTorrent,
+        behaviour: Behaviour,
+        *,
+        peer_id: bytes = b"",
+        reserved: int = Reserved.FAST,
+    ) -> None:
         self.host = host
         self.torrent = torrent
         self.behaviour = behaviour
         self.peer_id = PeerId(peer_id or _id_of(host))
+        self.reserved = reserved
         self.peers: list[FakePeer] = []
         self.address = Address(host.address, 0)
         self._tasks = Tasks(f"fake peer {host.address}")
@@ -213,7 +222,9 @@ class FakeServer:
 
     async def dial(self, address: Address) -> None:
         """Begin a conversation ourselves, and play the same behaviour in it. Raises NetworkError."""
-        peer = await FakePeer.dial(self.host, address, self.torrent.infohash, peer_id=self.peer_id)
+        peer = await FakePeer.dial(
+            self.host, address, self.torrent.infohash, peer_id=self.peer_id, reserved=self.reserved
+        )
         self.peers.append(peer)
         self._tasks.spawn(self._play(peer), f"with {address}")
 
@@ -225,7 +236,7 @@ class FakeServer:
     async def _answer(self, peer: FakePeer) -> None:
         handshake = await peer.read_handshake()
         if handshake is not None:
-            peer.shake(handshake.infohash, self.peer_id)
+            peer.shake(handshake.infohash, self.peer_id, self.reserved)
             await self._play(peer)
 
     async def _play(self, peer: FakePeer) -> None:

@@ -28,6 +28,7 @@ from unchoke.engine.settings import Settings
 from unchoke.engine.stats import TorrentSnapshot
 from unchoke.engine.tasks import Executor
 from unchoke.engine.torrent import Torrent
+from unchoke.protocol.handshake import Reserved
 from unchoke.testing.clock import elapsed
 from unchoke.testing.executors import InlineExecutor
 from unchoke.testing.fakepeer import Behaviour, FakeServer
@@ -211,11 +212,17 @@ class SimSwarm:
         return member
 
     async def fake(
-        self, behaviour: Behaviour, *, up: float = inf, down: float = inf, announce: bool = True
+        self,
+        behaviour: Behaviour,
+        *,
+        up: float = inf,
+        down: float = inf,
+        announce: bool = True,
+        reserved: int = Reserved.FAST,
     ) -> FakeServer:
-        """A scripted peer that listens, known to the tracker as a seed unless told otherwise."""
+        """A scripted peer that listens, known to the tracker as a seed unless told otherwise. ``reserved``: of its handshake."""
         host = self.network.host(self._address(), up=up, down=down)
-        server = await self._stack.enter_async_context(FakeServer(host, self.torrent, behaviour))
+        server = await self._stack.enter_async_context(FakeServer(host, self.torrent, behaviour, reserved=reserved))
         if announce:
             self.tracker.register(self.torrent.infohash, server.peer_id, server.address)
         return server

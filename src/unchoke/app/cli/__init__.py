@@ -31,6 +31,8 @@ COMMANDS = {
     "check": ("unchoke.app.cli.check:check", "Verify data against a torrent."),
     "edit": ("unchoke.app.cli.edit:edit", "Change trackers, comment and the like."),
     "tracker": ("unchoke.app.cli.tracker:tracker", "Run a small tracker."),
+    "dht": ("unchoke.app.cli.dht:dht", "Ask the distributed hash table."),
+    "doctor": ("unchoke.app.cli.doctor:doctor", "Find out what is wrong on this machine."),
     "demo": ("unchoke.app.cli.demo:demo", "See it work, on this machine alone."),
 }
 

@@ -12,11 +12,20 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unchoke.errors import MetainfoError, NoSpaceError, NotFoundError, StorageError, UnsupportedError
+from unchoke.errors import (
+    MagnetError,
+    MetainfoError,
+    NoSpaceError,
+    NotFoundError,
+    StorageError,
+    UnchokeError,
+    UnsupportedError,
+)
 
 if TYPE_CHECKING:
     from unchoke.app.config import Directories
     from unchoke.engine.settings import Settings
+    from unchoke.protocol.magnet import Magnet
     from unchoke.protocol.metainfo import Metainfo
     from unchoke.storage.files import FileStorage
 
@@ -77,17 +86,27 @@ def kind_of(source: str) -> str:
     return "path"
 
 
+def magnet_of(source: str) -> Magnet:
+    """The magnet link, or one of the bare infohash. Raises MagnetError."""
+    from unchoke.protocol.magnet import Magnet, maybe_infohash
+
+    infohash = maybe_infohash(source)
+    if infohash is None:
+        return Magnet.parse(source)
+    return Magnet(infohash_v1=infohash) if len(infohash) == 20 else Magnet(infohash_v2=infohash)
+
+
 def load_torrent(source: str) -> Metainfo:
     """The torrent at a path, or on standard input (``-``).
 
     Raises NotFoundError, StorageError, MetainfoError; UnsupportedError for sources that need the network, which ``get``
-    knows how to ask.
+    and ``show`` know how to ask.
     """
     kind = kind_of(source)
     if kind == "url":
-        raise UnsupportedError(f"{source}: only `unchoke get` fetches URLs; try: curl -sL URL | unchoke show -")
+        raise UnsupportedError(f"{source}: only `get` and `show` fetch URLs; try: unchoke show URL -o FILE.torrent")
     if kind in ("magnet", "infohash"):
-        raise UnsupportedError(f"{source}: this needs a .torrent file; metadata from peers comes in a later version")
+        raise UnsupportedError(f"{source}: this needs a .torrent file; try: unchoke show {source} -o FILE.torrent")
     return parse_torrent(read_torrent(source), "standard input" if kind == "stdin" else source)
 
 
@@ -109,13 +128,24 @@ def read_torrent(source: str) -> bytes:
         with open(source, "rb") as file:
             return _read_all(file, source)
     except FileNotFoundError:
-        raise NotFoundError(f"{source}: no such file") from None
+        raise _missing(source) from None
     except IsADirectoryError:
         raise StorageError(f"{source}: a folder; what is wanted here is a .torrent file", source) from None
     except ValueError:  # a NUL in the name
         raise NotFoundError(f"{source}: no such file") from None
     except OSError as error:
         raise StorageError(f"{source}: {error.strerror or error}", source) from error
+
+
+def _missing(source: str) -> UnchokeError:
+    """What to say of a path that is not there: something else may have been meant."""
+    if source.lower().startswith("magnet:"):
+        return MagnetError(f"{source}: a magnet link begins with magnet:?xt=urn:btih: or magnet:?xt=urn:btmh:")
+    if re.fullmatch(r"[0-9a-fA-F]{32,72}", source):
+        return NotFoundError(
+            f"{source}: no such file; an infohash has 40 hex digits (v2: 64), and this has {len(source)}"
+        )
+    return NotFoundError(f"{source}: no such file")
 
 
 def _read_all(file: IO[bytes], where: str) -> bytes:

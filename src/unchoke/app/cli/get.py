@@ -11,24 +11,24 @@ import contextlib
 import fnmatch
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unchoke.app.cli.common import Face, already_there, kind_of, parse_torrent, read_torrent, write_file
+from unchoke.app.cli.common import Face, already_there, read_torrent, write_file
+from unchoke.app.cli.loading import fetch_metainfo, load
 from unchoke.app.cli.network import NetworkOptions, network_options
 from unchoke.app.cli.text import DURATION, SELECTION, clean, format_duration, format_rate, format_size, selected
 from unchoke.errors import (
-    NetworkError,
     NoSpaceError,
-    NotFoundError,
     StoppedError,
     TimedOutError,
     UnchokeError,
-    UnsupportedError,
 )
+from unchoke.protocol.magnet import Magnet
 
 if TYPE_CHECKING:
     from unchoke.app.cli.progress import Reporter
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from unchoke.engine.torrent import Torrent
     from unchoke.protocol.metainfo import Metainfo
     from unchoke.types import Address
+
+
+class BadChoiceError(UnchokeError):
+    """-s, --match or --exclude do not fit the torrent, as turned out when its files were known."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ class Wish:
 @network_options
 @click.pass_obj
 def get(face: Face, /, network: NetworkOptions, only_list: bool, **wish: Any) -> int:
-    """Download SOURCE: a .torrent file, the http(s) URL of one, or - for one on standard input.
+    """Download SOURCE: a .torrent file, its http(s) URL, a magnet link, an infohash, or - for a .torrent on standard input.
 
     Resumes what is there. Exits when everything is complete and verified; with --seed it goes on.
     """
@@ -108,13 +114,19 @@ def get(face: Face, /, network: NetworkOptions, only_list: bool, **wish: Any) ->
 
     network.start_logging(face)
     if only_list:
-        return run_async(_list(wanted, network))
+        return run_async(_list(wanted, network, face))
     return run_async(Getting(face, network, wanted).run())
 
 
-async def _list(wish: Wish, network: NetworkOptions) -> int:
+async def _list(wish: Wish, network: NetworkOptions, face: Face) -> int:
     for source in wish.sources:
-        metainfo = await load(source)
+        found = await load(source)
+        if isinstance(found, Magnet):
+            metainfo = await fetch_metainfo(found, network, face, timeout=wish.timeout)
+        else:
+            metainfo = found
+        if wish.save_torrent is not None:
+            _save(wish.save_torrent, metainfo.data, overwrite=wish.overwrite)
         chosen = set(choose(metainfo, wish))
         if network.json:
             import json
@@ -177,36 +189,6 @@ def choose(metainfo: Metainfo, wish: Wish) -> list[int]:
     return chosen
 
 
-async def load(source: str) -> Metainfo:
-    """The torrent a SOURCE names; a URL is fetched. Errors name the source."""
-    kind = kind_of(source)
-    if kind in ("magnet", "infohash"):
-        raise UnsupportedError(
-            f"{clean(source)}: finding a torrent's metadata among peers is not built yet; use its .torrent file"
-        )
-    if kind != "url":
-        return await asyncio.to_thread(
-            lambda: parse_torrent(read_torrent(source), "standard input" if source == "-" else source)
-        )
-    if not source.lower().startswith(("http://", "https://")):
-        raise click.BadParameter(f"{clean(source)}: only http and https URLs can be fetched", param_hint="SOURCE")
-    from unchoke.engine.net.http import HttpClient
-    from unchoke.engine.parsing import MOST_METAINFO
-
-    client = HttpClient()
-    try:
-        reply = await client.fetch(source, max_size=MOST_METAINFO, timeout=60.0)
-    except NetworkError as error:
-        raise NetworkError(f"{clean(source)}: {error}") from None
-    finally:
-        await client.aclose()
-    if reply.status in (404, 410):
-        raise NotFoundError(f"{clean(source)}: not found (HTTP {reply.status})")
-    if reply.status != 200:
-        raise NetworkError(f"{clean(source)}: HTTP {reply.status}")
-    return parse_torrent(reply.body, source)
-
-
 def _save(path: str, data: bytes, *, overwrite: bool) -> None:
     """Write the .torrent. An existing file is StorageError, but for one that says the same: a command may be repeated."""
     if not overwrite and path != "-" and os.path.lexists(path):
@@ -245,6 +227,7 @@ class Getting:
                 lambda session: self._get_all(session, reporter),
                 self._keeping.store(),
                 lambda session, stopped: self._report(reporter, stopped=stopped),
+                network.nodes_file(self._face),
             )
         return next((error.exit_code for error in self._outcomes if error is not None), 0)
 
@@ -265,16 +248,17 @@ class Getting:
         wish = self._wish
         self._outcomes[number] = StoppedError(f"{clean(source)}: stopped")
         try:
-            metainfo = await load(source)
-            if wish.save_torrent is not None:
-                _save(wish.save_torrent, metainfo.data, overwrite=wish.overwrite)
-            if metainfo.infohash not in self._in_use:  # the same one named twice is no other process
-                self._in_use.add(metainfo.infohash)
-                self._locks.enter_context(self._keeping.use(metainfo.infohash, wish.folder, metainfo.name))
+            found = await load(source)
+            if wish.save_torrent is not None and not isinstance(found, Magnet):
+                _save(wish.save_torrent, found.data, overwrite=wish.overwrite)
+            if found.infohash not in self._in_use:  # the same one named twice is no other process
+                self._in_use.add(found.infohash)
+                name = found.name or found.infohash.hex()
+                self._locks.enter_context(self._keeping.use(found.infohash, wish.folder, name))
             torrent = await session.add(
-                metainfo,
+                found,
                 folder=wish.folder,
-                files=choose(metainfo, wish) if wish.numbers or wish.match or wish.exclude else None,
+                files=self._chooser(found),
                 overwrite=wish.overwrite,
                 start_over=True,
                 sequential=wish.sequential,
@@ -284,7 +268,13 @@ class Getting:
             self._torrents[number] = torrent
             self._before[number] = _spent(torrent)
             reporter.happened("added", torrent.snapshot())
-            await self._within(torrent, session)
+            saving = asyncio.ensure_future(self._save_later(torrent, found))
+            try:
+                await self._within(torrent, session)
+                await saving
+            finally:
+                saving.cancel()
+                await asyncio.gather(saving, return_exceptions=True)
         except UnchokeError as error:
             self._outcomes[number] = error
             reporter.happened("failed", None, source=clean(source), error=clean(str(error)), code=error.exit_code)
@@ -301,6 +291,28 @@ class Getting:
                 await self._seed(torrent)
             except UnchokeError as error:
                 self._outcomes[number] = error
+
+    async def _save_later(self, torrent: Torrent, found: Metainfo | Magnet) -> None:
+        """--save-torrent of a magnet link: as soon as its metadata is there."""
+        if self._wish.save_torrent is not None and isinstance(found, Magnet):
+            metainfo = await torrent.metadata()
+            _save(self._wish.save_torrent, metainfo.data, overwrite=self._wish.overwrite)
+
+    def _chooser(self, found: Metainfo | Magnet) -> list[int] | Callable[[Metainfo], list[int]] | None:
+        """The files that are asked for; of a magnet link, what will choose them."""
+        wish = self._wish
+        if not (wish.numbers or wish.match or wish.exclude):
+            return None
+        if not isinstance(found, Magnet):
+            return choose(found, wish)
+
+        def later(metainfo: Metainfo) -> list[int]:
+            try:
+                return choose(metainfo, wish)
+            except click.UsageError as error:
+                raise BadChoiceError(error.format_message()) from None
+
+        return later
 
     async def _within(self, torrent: Torrent, session: Session) -> None:
         """Wait for the torrent, but no longer than ``--timeout`` without progress."""
@@ -360,11 +372,10 @@ class Getting:
                 reporter.say(f"done: {clean(str(torrent.path))} ({size}{part} in {format_duration(took)}, {average})")
             elif isinstance(error, StoppedError) and torrent is not None and stopped:
                 snapshot = torrent.snapshot()
-                reporter.happened("stopped", snapshot, path=str(torrent.path), code=error.exit_code)
-                reporter.say(
-                    f"stopped: {clean(torrent.name)} at {100 * snapshot.progress:.1f} %;"
-                    " the same command goes on from there"
-                )
+                path = torrent.path if torrent.has_metainfo else torrent.folder
+                reporter.happened("stopped", snapshot, path=str(path), code=error.exit_code)
+                where = f"at {100 * snapshot.progress:.1f} %" if torrent.has_metainfo else "before its metadata came"
+                reporter.say(f"stopped: {clean(torrent.name)} {where}; the same command goes on from there")
             elif error is not None:
                 sys.stderr.write(f"unchoke: {clean(str(error))}\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from unchoke.app.cli.common import kind_of, load_torrent, verbose_option
+from unchoke.app.cli.common import kind_of, load_torrent, magnet_of, verbose_option
 
 
 @click.command()
@@ -12,16 +12,8 @@ from unchoke.app.cli.common import kind_of, load_torrent, verbose_option
 @verbose_option
 def magnet(source: str) -> None:
     """Print the magnet link of SOURCE: a .torrent file, - for one on standard input, an infohash, or a link to tidy up."""
-    from unchoke.protocol.magnet import Magnet, maybe_infohash
+    from unchoke.protocol.magnet import Magnet
 
-    kind = kind_of(source)
-    if kind == "magnet":
-        link = Magnet.parse(source)
-    elif kind == "infohash":
-        infohash = maybe_infohash(source)
-        assert infohash is not None
-        v2 = len(infohash) == 32
-        link = Magnet(infohash_v1=None if v2 else infohash, infohash_v2=infohash if v2 else None)
-    else:
-        link = Magnet.from_metainfo(load_torrent(source))
+    is_link = kind_of(source) in ("magnet", "infohash")
+    link = magnet_of(source) if is_link else Magnet.from_metainfo(load_torrent(source))
     click.echo(str(link))

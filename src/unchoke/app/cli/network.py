@@ -30,19 +30,23 @@ if TYPE_CHECKING:
 class NetworkOptions:
     """What the shared options said."""
 
-    port: int | None
-    bind: str | None
-    down: int | None
-    up: int | None
-    peers: tuple[tuple[str, int], ...]
-    trackers: tuple[str, ...]
-    progress: bool
-    quiet: bool
-    json: bool
-    color: str
-    log_file: Path | None
-    on_complete: str | None
-    state_dir: Path | None
+    port: int | None = None
+    bind: str | None = None
+    down: int | None = None
+    up: int | None = None
+    peers: tuple[tuple[str, int], ...] = ()
+    trackers: tuple[str, ...] = ()
+    progress: bool = True
+    quiet: bool = False
+    json: bool = False
+    color: str = "auto"
+    log_file: Path | None = None
+    on_complete: str | None = None
+    state_dir: Path | None = None
+    dht: bool | None = None
+    pex: bool | None = None
+    lsd: bool | None = None
+    port_mapping: bool | None = None
 
     def keeping(self, face: Face) -> Keeping:
         """Where this run keeps its records and locks."""
@@ -52,9 +56,24 @@ class NetworkOptions:
 
     def settings(self, face: Face) -> Settings:
         """The session's settings: these options before environment, config.toml and defaults."""
-        return face.settings(
-            {"network": {"port": self.port, "bind": self.bind}, "bandwidth": {"down": self.down, "up": self.up}}
+        settings = face.settings(
+            {
+                "network": {"port": self.port, "bind": self.bind},
+                "bandwidth": {"down": self.down, "up": self.up},
+                "dht": {"enabled": self.dht},
+                "pex": {"enabled": self.pex},
+                "lsd": {"enabled": self.lsd},
+                "portmap": {"enabled": self.port_mapping},
+            }
         )
+        wished = {"--dht": self.dht, "--pex": self.pex, "--lsd": self.lsd, "--port-mapping": self.port_mapping}
+        if not settings.network.discovery and (flag := next((flag for flag, on in wished.items() if on), None)):
+            raise click.UsageError(f"{flag} does nothing while the setting network.discovery is off")
+        return settings
+
+    def nodes_file(self, face: Face) -> Path:
+        """Where DHT nodes are kept between runs."""
+        return face.directories.cache / "dht-nodes"
 
     async def addresses(self) -> list[Address]:
         """The ``--peer`` hosts, names resolved to both families; all found are dialled, the first that answers is it."""
@@ -119,23 +138,16 @@ def _only(*allowed: str) -> Callable[[click.Context, click.Parameter, Any], None
     return check
 
 
-def _off(name: str) -> Callable[[Any], Any]:
-    """``--[no-]name``: off is already true."""
-
-    def check(ctx: click.Context, _: click.Parameter, value: bool | None) -> None:
-        if value:
-            raise click.UsageError(f"--{name} is not built yet, and ignoring it would not do what you ask", ctx)
-
-    return click.option(f"--{name}/--no-{name}", default=None, expose_value=False, callback=check, hidden=True)
-
+peer_option = click.option(
+    "--peer", "peers", multiple=True, callback=_peer, metavar="HOST:PORT", help="Dial this peer; repeatable."
+)
+tracker_option = click.option(
+    "--tracker", "trackers", multiple=True, type=URL, metavar="URL", help="Ask this tracker too; repeatable."
+)
 
 _OPTIONS: list[Callable[[Any], Any]] = [
-    click.option(
-        "--peer", "peers", multiple=True, callback=_peer, metavar="HOST:PORT", help="Dial this peer; repeatable."
-    ),
-    click.option(
-        "--tracker", "trackers", multiple=True, type=URL, metavar="URL", help="Ask this tracker too; repeatable."
-    ),
+    peer_option,
+    tracker_option,
     click.option("-p", "--port", type=click.IntRange(1, 65535), metavar="N", help="Listen on this port (TCP and UDP)."),
     click.option("--bind", callback=_bind, metavar="ADDRESS", help="Listen on and dial from this address only."),
     click.option("--down", type=RATE, metavar="RATE", help="Download limit, like 2M or 500k (bytes/s)."),
@@ -173,7 +185,10 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         help="No encryption is built yet: 'require' is refused.",
     ),
     click.option("--proxy", expose_value=False, callback=_refuse, metavar="URL", hidden=True),
-    *(_off(name) for name in ("dht", "pex", "lsd", "port-mapping")),
+    click.option("--dht/--no-dht", default=None, help="Find peers in the distributed hash table."),
+    click.option("--pex/--no-pex", default=None, help="Let peers tell of peers."),
+    click.option("--lsd/--no-lsd", default=None, help="Find peers on the local network."),
+    click.option("--port-mapping/--no-port-mapping", default=None, help="Ask the router to let peers in."),
     verbose_option,
 ]
 
@@ -197,6 +212,10 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             log_file=given.pop("log_file"),
             on_complete=given.pop("on_complete"),
             state_dir=given.pop("state_dir"),
+            dht=given.pop("dht"),
+            pex=given.pop("pex"),
+            lsd=given.pop("lsd"),
+            port_mapping=given.pop("port_mapping"),
         )
         return command(*args, network=network, **given)
 

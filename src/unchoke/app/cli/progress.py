@@ -210,9 +210,10 @@ def _cells(snapshot: TorrentSnapshot, share: float, *, up: bool, sizes: bool) ->
     """What stands behind the bar; as many for every torrent."""
     state = {"downloading": "", "seeding": "seeding"}.get(snapshot.state, snapshot.state)
     eta = format_duration(snapshot.eta) if snapshot.eta is not None else ""
-    cells = [f"{100 * share:.1f} %"]
+    sized = snapshot.state != "metadata"  # nobody knows yet of how much
+    cells = [f"{100 * share:.1f} %" if sized else ""]
     if sizes:
-        cells.append(f"{format_size(snapshot.done)}/{format_size(snapshot.wanted)}")
+        cells.append(f"{format_size(snapshot.done)}/{format_size(snapshot.wanted)}" if sized else "")
     cells.append(f"↓ {format_rate(snapshot.down_rate)}")
     if up:
         cells.append(f"↑ {format_rate(snapshot.up_rate)}")
@@ -230,6 +231,8 @@ def _status(snapshot: TorrentSnapshot, why: str) -> str:
     name = clean(snapshot.name)
     if snapshot.state == "checking":
         return f"{name}: checking, {100 * snapshot.checked:.1f} %"
+    if snapshot.state == "metadata":
+        return f"{name}: metadata, {_peers(snapshot)}"
     parts = [
         f"{100 * snapshot.progress:.1f} % of {format_size(snapshot.wanted)}",
         f"down {format_rate(snapshot.down_rate)}",
@@ -247,7 +250,9 @@ def reason_lines(snapshot: TorrentSnapshot) -> list[str]:
     """What holds the torrent, a line each: the outermost cause, then what lies behind it; empty when nothing does."""
     lines = [clean(line) for reason in snapshot.reasons if reason.holds for line in _told(reason)]
     more = len(lines) - 1 - MOST_REASONS
-    return [*lines[: 1 + MOST_REASONS], f"and {more} more"] if more > 0 else lines
+    if more < 2:  # a last one takes no more room than its count
+        return lines
+    return [*lines[: 1 + MOST_REASONS], f"and {more} more"]
 
 
 def _told(reason: Reason) -> list[str]:
@@ -269,7 +274,8 @@ def _total_line(snapshots: list[TorrentSnapshot]) -> str:
 
 
 def _peers(snapshot: TorrentSnapshot) -> str:
-    return f"{snapshot.peers} peer{'' if snapshot.peers == 1 else 's'}"
+    servers = f", {snapshot.web_seeds} web seed{'' if snapshot.web_seeds == 1 else 's'}" if snapshot.web_seeds else ""
+    return f"{snapshot.peers} peer{'' if snapshot.peers == 1 else 's'}{servers}"
 
 
 def snapshot_record(snapshot: TorrentSnapshot) -> dict[str, object]:

@@ -12,10 +12,14 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from unchoke.app.cli.text import clean
 from unchoke.errors import PortTakenError
@@ -32,8 +36,22 @@ log = logging.getLogger(__name__)
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` on the fastest loop this machine has."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_make_loop) as runner:
         return runner.run(main)
+
+
+def run_briefly(main: Coroutine[Any, Any, T]) -> T:
+    """Run ``main`` for a command that must end when it is done: threads that hang in a dead disk are left behind."""
+    with asyncio.Runner(loop_factory=_make_loop) as runner:
+        runner.get_loop().set_default_executor(_Impatient(max_workers=16))
+        return runner.run(main)
+
+
+class _Impatient(ThreadPoolExecutor):
+    """Does not wait for its threads."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def calm_collector() -> None:
@@ -44,14 +62,50 @@ def calm_collector() -> None:
     gc.freeze()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    try:
-        import uvloop
-    except ImportError:  # an interpreter without a wheel of it; the stock loop moves bulk data as fast
-        return None
-    return uvloop.new_event_loop
+def _make_loop() -> asyncio.AbstractEventLoop:
+    """The fastest there is, that looks names up on threads which nobody waits for: a dead resolver holds each for half a minute, and
+    neither loop's own can be left."""
+    base: Any = getattr(asyncio, "ProactorEventLoop", asyncio.SelectorEventLoop)
+    if sys.platform != "win32":
+        try:
+            import uvloop
+        except ImportError:  # an interpreter without a wheel of it; the stock loop moves bulk data as fast
+            pass
+        else:
+            base = uvloop.Loop
+
+    class Loop(base):  # type: ignore[misc]
+        async def getaddrinfo(self, host: Any, port: Any, **how: int) -> list[Any]:
+            return await _left_behind(partial(socket.getaddrinfo, host, port, **how))
+
+    loop: asyncio.AbstractEventLoop = Loop()
+    return loop
+
+
+async def _left_behind(call: Callable[[], T]) -> T:
+    """Run a blocking call on a thread of its own, which the process's end does not wait for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="name look-up", daemon=True).start()
+    return await future
 
 
 @contextlib.contextmanager
@@ -87,6 +141,7 @@ async def run_session(
     work: Callable[[Session], Awaitable[None]],
     state: StateStore,
     ended: Callable[[Session, bool], None] = lambda session, stopped: None,
+    nodes_file: Path | None = None,
 ) -> None:
     """Open a session that keeps its records in ``state``, do ``work`` in it and draw, until it is done or somebody wants us to
     stop; then close it.
@@ -102,7 +157,7 @@ async def run_session(
 
     try:
         with stop_signal() as stop:
-            async with Session(settings, state=state) as session:
+            async with Session(settings, state=state, nodes_file=nodes_file) as session:
                 calm_collector()
                 if session.resume.notice:
                     reporter.say(clean(session.resume.notice))

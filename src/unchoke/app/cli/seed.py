@@ -55,5 +55,5 @@ def seed(face: Face, network: NetworkOptions, torrent: str, path: Path, trust: b
         await serving.failed()
 
     with keeping.use(metainfo.infohash, folder, metainfo.name):
-        run_async(run_session(settings, reporter, work, keeping.store()))
+        run_async(run_session(settings, reporter, work, keeping.store(), nodes_file=network.nodes_file(face)))
     return 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from unchoke.app.cli.common import kind_of, load_torrent, verbose_option
-from unchoke.app.cli.text import clean, format_size
-from unchoke.errors import UnsupportedError
+from unchoke.app.cli.common import Face, kind_of, load_torrent, magnet_of, verbose_option, write_file
+from unchoke.app.cli.network import peer_option, tracker_option
+from unchoke.app.cli.text import DURATION, clean, format_size
 
 if TYPE_CHECKING:
     from unchoke.protocol.magnet import Magnet
@@ -24,23 +24,62 @@ FEW_FILES = 20
 @click.argument("source")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--files", "all_files", is_flag=True, help=f"List all files, not only the first {FEW_FILES}.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write the .torrent there; that of a magnet link is asked of peers."
+)
+@click.option("--force", is_flag=True, help="Overwrite it.")
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Ask peers no longer than that (exit 8).")
+@peer_option
+@tracker_option
 @verbose_option
-def show(source: str, as_json: bool, all_files: bool) -> None:
-    """Print what SOURCE says: a .torrent file, - for one on standard input, or a magnet link."""
-    if kind_of(source) == "magnet":
-        from unchoke.protocol.magnet import Magnet
+@click.pass_obj
+def show(
+    face: Face,
+    /,
+    source: str,
+    as_json: bool,
+    all_files: bool,
+    output: str | None,
+    force: bool,
+    timeout: float | None,
+    **network: Any,
+) -> None:
+    """Print what SOURCE says: a .torrent file, its http(s) URL, - for one on standard input, or a magnet link.
 
-        link = Magnet.parse(source)
+    A magnet link or infohash itself says little; with -o its torrent is asked of peers.
+    """
+    if kind_of(source) in ("magnet", "infohash") and output is None:
+        link = magnet_of(source)
         _print_json(magnet_as_dict(link)) if as_json else _print_rows(_magnet_rows(link))
         return
-    if kind_of(source) == "infohash":
-        raise UnsupportedError(f"{source}: an infohash says no more than itself; its torrent has to come from peers")
-    metainfo = load_torrent(source)
+    metainfo = _find(source, face, network, timeout)
+    if output is not None:
+        write_file(output, metainfo.data, replace=force)
+        if output == "-":
+            return
     if as_json:
         _print_json(metainfo_as_dict(metainfo))
     else:
         _print_rows(_rows(metainfo))
         _print_files(metainfo, None if all_files else FEW_FILES)
+
+
+def _find(source: str, face: Face, network: dict[str, Any], timeout: float | None) -> Metainfo:
+    """The torrent, wherever it is."""
+    if kind_of(source) in ("path", "stdin"):
+        return load_torrent(source)
+    from unchoke.app.cli.loading import fetch_metainfo, load
+    from unchoke.app.cli.network import NetworkOptions
+    from unchoke.app.cli.running import run_async
+    from unchoke.protocol.magnet import Magnet
+
+    async def find() -> Metainfo:
+        found = await load(source)
+        if isinstance(found, Magnet):
+            return await fetch_metainfo(found, NetworkOptions(**network), face, timeout=timeout)
+        return found
+
+    return run_async(find())
 
 
 def _print_json(values: dict[str, object]) -> None:

@@ -60,7 +60,7 @@ def _joined(tasks: Sequence[asyncio.Task[AnnounceReply]]) -> AnnounceReply:
         errors.sort(
             key=lambda error: (isinstance(error, UnchokeError), not isinstance(error, TrackerError))
         )  # bugs first
-        raise errors[0] if errors else TrackerError("no answer")
+        raise errors[0] if errors else TrackerError("no answer", kind="timeout")
     first, *others = replies
     if not others:
         return first

@@ -1,32 +1,39 @@
 """HttpClient: GET, within bounds of time and memory, for trackers and .torrent files by URL.
 
-Redirects are followed here, at most five. A body is cut off at its limit while it arrives, also when it grows by
-decompression. Proxies of the environment are not used. Every failure is a NetworkError in words; what the status means is
-for the caller. aiohttp takes half a second to import, so that happens with the first request.
+Redirects are followed here, at most five, and each hop is shown to the guard, as is every address that is dialled. A body is
+cut off at its limit while it arrives, also when it grows by decompression. Proxies of the environment are not used. Every
+failure is a NetworkError in words; what the status means is for the caller.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import importlib
 import logging
-import os
-import re
 import socket
-import zlib
+import ssl
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote_from_bytes
 
-from unchoke.engine.net.resolver import family_of, maybe_literal
+from unchoke.engine.net import urls
+from unchoke.engine.net.bodies import Body
+from unchoke.engine.net.guard import Guard
+from unchoke.engine.net.http10 import get_plainly
+from unchoke.engine.net.http_words import network_error, os_words
+from unchoke.engine.net.names import Names
+from unchoke.engine.net.resolver import family_of
 from unchoke.errors import NetworkError, NotFoundError
+from unchoke.masking import masked
+from unchoke.types import Address
 from unchoke.version import USER_AGENT
 
 if TYPE_CHECKING:
     import aiohttp
     import yarl
+    from aiohttp.abc import AbstractResolver, ResolveResult
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +44,12 @@ MAX_REDIRECTS = 5
 MAX_SOCKETS = 200
 CONNECT_TIMEOUT = 15.0
 
+#: Hosts remembered whose answers have to be read plainly.
+MOST_PLAIN = 1000
+
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _CHUNK = 64 * 1024
+_HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,8 @@ class HttpReply:
         """This reply, if it is a success. Raises NotFoundError (404, 410) or NetworkError."""
         if 200 <= self.status < 300:
             return self
-        error = NotFoundError if self.status in (404, 410) else NetworkError
-        raise error(f"{self.url}: {self.reason}")
+        words = f"{masked(self.url)}: {self.reason}"
+        raise NotFoundError(words) if self.status in (404, 410) else NetworkError(words, "http")
 
     @property
     def reason(self) -> str:
@@ -71,12 +80,27 @@ def _phrase(status: int) -> str:
         return ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """What is the same for every hop of one fetch."""
+
+    max_size: int
+    family: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    guard: Guard | None = None
+    verify_tls: bool = True
+    lenient: bool = False
+
+
 class HttpClient:
     """``bind``: literal address that requests leave from; it also fixes the family. Empty: the system's choice."""
 
     def __init__(self, *, bind: str = "") -> None:
+        self.names = Names()
         self._bind = bind
-        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[int, Guard | None], aiohttp.ClientSession] = {}
+        self._plain: dict[str, None] = {}
+        self._tls: dict[bool, ssl.SSLContext] = {}
         self._closed = False
 
     @property
@@ -92,56 +116,116 @@ class HttpClient:
         timeout: float = 30.0,
         family: int | None = None,
         headers: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
+        verify_tls: bool = True,
+        lenient: bool = False,
     ) -> HttpReply:
-        """GET ``url``, whatever the status. ``max_size``: bytes of the body; ``timeout``: seconds for all of it;
-        ``family``: only over IPv4 or IPv6 (``socket.AF_INET``, ``AF_INET6``). Raises NetworkError."""
+        """GET ``url``, whatever the status. ``max_size``: bytes of the body; ``timeout``: seconds for all of it.
+
+        ``family``: only over IPv4 or IPv6 (``socket.AF_INET``, ``AF_INET6``). ``guard``: for a URL that is not the user's own.
+        ``lenient``: an answer of a form that HTTP forbids is read nevertheless. Raises NetworkError.
+        """
+        await _load_aiohttp()
         import aiohttp
 
+        ask = _Ask(
+            max_size=max_size,
+            family=self.family or family or 0,
+            headers=dict(headers or {}),
+            guard=guard,
+            verify_tls=verify_tls,
+            lenient=lenient,
+        )
+        host = urls.shown_host(url)
         try:
             async with asyncio.timeout(timeout):
-                return await self._fetch(url, max_size, family or 0, dict(headers or {}))
+                return await self._fetch(url, ask)
         except aiohttp.ClientError as error:
-            raise NetworkError(_words(error, url)) from None
+            raise network_error(error, host) from None
         except TimeoutError:
-            raise NetworkError(f"no complete answer from {_host(url)} within {timeout:g} s") from None
+            raise NetworkError(f"no complete answer from {host} within {timeout:g} s", "timeout") from None
         except (OSError, ValueError) as error:
-            raise NetworkError(f"{_host(url)}: {getattr(error, 'strerror', None) or error}") from None
+            raise NetworkError(f"{host}: {os_words(error) or error}", "connect") from None
 
-    async def _fetch(self, url: str, max_size: int, family: int, headers: dict[str, str]) -> HttpReply:
-        target = _parse(url)
+    async def _fetch(self, url: str, ask: _Ask) -> HttpReply:
+        target, origin = urls.parse(url), ""
         for _ in range(MAX_REDIRECTS + 1):
-            session = self._session(family)
-            async with session.get(target, headers=headers, allow_redirects=False) as response:
-                location = response.headers.get("Location", "")
-                if response.status not in _REDIRECTS or not location:
-                    body = await _read(response, max_size)
-                    return HttpReply(response.status, body, str(target))
-                log.debug("< %s: redirect to %r", _host(url), location)
-                target = _follow(target, location)
-        raise NetworkError(f"{_host(url)} redirects more than {MAX_REDIRECTS} times")
+            if ask.guard is not None:
+                ask.guard.check(str(target), origin=origin)
+            status, location, body = await self._hop(target, ask)
+            if status not in _REDIRECTS or not location:
+                return HttpReply(status, body, str(target))
+            log.debug("< %s: redirect to %r", target.host, location)
+            origin, before = str(target), target
+            target = urls.follow(before, location)
+            if ask.guard is None:
+                urls.refuse_inward(before, target)
+        raise NetworkError(f"{urls.shown_host(url)} redirects more than {MAX_REDIRECTS} times", "http")
 
-    def _session(self, family: int) -> aiohttp.ClientSession:
-        """One for each address family, made when first needed: BEP 7 wants an announce over each."""
+    async def _hop(self, target: yarl.URL, ask: _Ask) -> tuple[int, str, bytes]:
+        """Status, where else it sends us, body."""
+        import aiohttp
+
+        host = target.authority
+        if ask.lenient and host in self._plain:
+            return await self._hop_plainly(target, ask)
+        try:
+            async with self._session(ask).get(
+                target, headers=ask.headers, allow_redirects=False, ssl=ask.verify_tls
+            ) as response:
+                location = response.headers.get("Location", "") if response.status in _REDIRECTS else ""
+                return response.status, location, b"" if location else await _read(response, ask.max_size)
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+            if not ask.lenient:
+                raise
+            log.debug("! %s: %s; once more, plainly", host, error)
+        answer = await self._hop_plainly(target, ask)
+        self._plain[host] = None
+        if len(self._plain) > MOST_PLAIN:
+            del self._plain[next(iter(self._plain))]
+        return answer
+
+    async def _hop_plainly(self, target: yarl.URL, ask: _Ask) -> tuple[int, str, bytes]:
+        host, port = target.host or "", target.port or 0
+        addresses = await _find(self.names, ask.guard, host, port, ask.family)
+        tls = await self._tls_context(ask.verify_tls) if target.scheme == "https" else None
+        reply = await get_plainly(
+            target, addresses, headers=_HEADERS | ask.headers, max_size=ask.max_size, tls=tls, bind=self._bind
+        )
+        return reply.status, reply.header("location"), reply.body
+
+    async def _tls_context(self, verify: bool) -> ssl.SSLContext:
+        """Made on a thread: reading the machine's certificates takes a while."""
+        if verify not in self._tls:
+            make = ssl.create_default_context if verify else ssl._create_unverified_context
+            self._tls[verify] = await asyncio.to_thread(make)
+        return self._tls[verify]
+
+    def _session(self, ask: _Ask) -> aiohttp.ClientSession:
+        """One for each address family (BEP 7 wants an announce over each) and guard, made when first needed: no connection that was
+        made for the user serves a stranger."""
         if self._closed:
             raise NetworkError("the HTTP client is closed")
-        family = self.family or family
-        if family not in self._sessions:
-            self._sessions[family] = self._make_session(family)
-        return self._sessions[family]
+        key = ask.family, ask.guard
+        if key not in self._sessions:
+            self._sessions[key] = self._make_session(ask.family, ask.guard)
+        return self._sessions[key]
 
-    def _make_session(self, family: int) -> aiohttp.ClientSession:
+    def _make_session(self, family: int, guard: Guard | None) -> aiohttp.ClientSession:
         import aiohttp
 
         connector = aiohttp.TCPConnector(
             family=socket.AddressFamily(family) if family else socket.AddressFamily.AF_UNSPEC,
             local_addr=(self._bind, 0) if self._bind else None,
             limit=MAX_SOCKETS,
+            resolver=_resolver(self.names, guard),
+            use_dns_cache=False,  # ours is shared
         )
         return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,  # ours is bounded
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
+            headers=_HEADERS,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             trust_env=False,
         )
@@ -152,123 +236,51 @@ class HttpClient:
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
+        await self.names.aclose()
 
     def __repr__(self) -> str:
         return f"<HttpClient [{'closed' if self._closed else f'{len(self._sessions)} families in use'}]>"
 
 
-def _parse(url: str) -> yarl.URL:
-    """``url`` with its escapes as they are; what may not stand in a request line is escaped. Raises NetworkError."""
-    import yarl
-
-    try:
-        scheme, mark, rest = url.partition("://")
-        authority, rest = rest[: (end := _authority_end(rest))], rest[end:]
-        user, at, host = authority.rpartition("@")
-        name, colon, port = host.partition(":") if not host.startswith("[") else (host, "", "")
-        if not name.isascii():
-            name = name.encode("idna").decode()
-        target = yarl.URL(_escape(f"{scheme}{mark}{user}{at}{name}{colon}{port}{rest}"), encoded=True)
-        if target.scheme in ("http", "https") and target.port and _is_host(target.host or ""):
-            return target
-    except ValueError:
-        pass
-    raise NetworkError(f"{url[:200]!r} is no http or https address")
+async def _load_aiohttp() -> None:
+    """With the first request, and on a thread: it takes half a second."""
+    if "aiohttp" not in sys.modules:
+        await asyncio.to_thread(importlib.import_module, "aiohttp")
 
 
-def _is_host(host: str) -> bool:
-    """A literal address, or something that can be looked up without making the resolver wonder."""
-    return maybe_literal(host.partition("%")[0]) is not None or _NAME.fullmatch(host) is not None
+async def _find(names: Names, guard: Guard | None, host: str, port: int, family: int) -> list[Address]:
+    """The addresses that are dialled: nobody looks the name up again, so what the guard saw is what is asked."""
+    addresses = await names.resolve(host, port, family)
+    return addresses if guard is None else guard.choose(host, addresses)
 
 
-def _authority_end(rest: str) -> int:
-    return min((at for mark in "/?#" if (at := rest.find(mark)) >= 0), default=len(rest))
+def _resolver(names: Names, guard: Guard | None) -> AbstractResolver:
+    from aiohttp.abc import AbstractResolver
 
+    class Resolver(AbstractResolver):
+        async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+            return [
+                {
+                    "hostname": host,
+                    "host": address.host,
+                    "port": port,
+                    "family": family_of(address.host),
+                    "proto": 0,
+                    "flags": socket.AI_NUMERICHOST,
+                }
+                for address in await _find(names, guard, host, port, family)
+            ]
 
-def _escape(url: str) -> str:
-    return quote_from_bytes(url.encode("utf-8", "replace"), safe=_URL_SAFE)
+        async def close(self) -> None:
+            """The names are the client's."""
 
-
-def _follow(origin: yarl.URL, location: str) -> yarl.URL:
-    """Where a redirect leads. A host on the internet may not send us to one on this machine or the local network."""
-    import yarl
-
-    try:
-        target = _parse(str(origin.join(yarl.URL(_escape(location), encoded=True))))
-    except ValueError:
-        raise NetworkError(f"{origin.host} redirects to {location[:200]!r}, which is no address") from None
-    if _is_local(target) and not _is_local(origin):
-        raise NetworkError(f"{origin.host} redirects into the local network ({target.host}): refused")
-    return target
-
-
-def _is_local(url: yarl.URL) -> bool:
-    """Names count as they look: one that the DNS points at a local address gets the same page as without the redirect."""
-    host = url.host or ""
-    literal = maybe_literal(host.partition("%")[0])
-    if literal is None:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-    return not ipaddress.ip_address(literal).is_global
+    return Resolver()
 
 
 async def _read(response: aiohttp.ClientResponse, max_size: int) -> bytes:
     """The body, decompressed, up to ``max_size``. Raises NetworkError beyond, or if it is compressed in a way not asked for."""
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise NetworkError(f"{response.url.host} answers in an encoding not asked for ({encoding[:40]!r})")
-    unzip = zlib.decompressobj(wbits=47) if encoding not in ("", "identity") else None  # 47: zlib or gzip
-    parts: list[bytes] = []
-    size = 0
+    body = Body(response.url.host or "", response.headers.get("Content-Encoding", ""), max_size)
     async for chunk in response.content.iter_chunked(_CHUNK):
-        try:
-            data = chunk if unzip is None else unzip.decompress(chunk, max_size - size + 1)
-        except zlib.error:
-            raise NetworkError(f"{response.url.host} sends broken compressed data") from None
-        size += len(data)
-        if size > max_size:
-            raise NetworkError(f"the answer of {response.url.host} is longer than {max_size} bytes")
-        parts.append(data)
-        if unzip is not None and unzip.eof:
+        if body.feed(chunk):
             break
-    return b"".join(parts)
-
-
-def _words(error: aiohttp.ClientError, url: str) -> str:
-    """What went wrong, for a person."""
-    import aiohttp
-
-    host = _host(url)
-    cause = getattr(error, "os_error", None) or error.__cause__
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"the name {host} could not be resolved"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return f"no secure connection to {host}: {getattr(cause, 'verify_message', '') or cause or error}"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect to {host}: {_os_words(cause) or error}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return f"{host} closed the connection without an answer"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return f"{host} broke off in the middle of its answer"
-    if isinstance(error, aiohttp.ServerTimeoutError):
-        return f"cannot connect to {host}: no answer"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"{host} does not answer in HTTP"
-    return f"{host}: {_os_words(cause) or error or type(error).__name__}"
-
-
-def _os_words(error: object) -> str:
-    """``Connection refused`` rather than what asyncio makes of it."""
-    number = getattr(error, "errno", None)
-    return os.strerror(number) if isinstance(number, int) and number > 0 else ""
-
-
-def _host(url: str) -> str:
-    """The part of a URL that may be shown: a private tracker's path and query are secrets."""
-    authority = url.partition("://")[2].partition("/")[0].partition("?")[0]
-    return "".join(c for c in authority.rpartition("@")[2][:100] if c.isprintable())
-
-
-def host_and_port(url: str) -> tuple[str, int]:
-    """Where an http or https URL leads first. Raises NetworkError if it is none."""
-    target = _parse(url)
-    return target.host or "", target.port or 0
+    return body.done()

@@ -27,23 +27,23 @@ async def resolve(host: str, port: int, family: int = 0, *, timeout: float = TIM
     literal = maybe_literal(host)
     if literal is not None:
         if family not in (0, family_of(literal)):
-            raise NetworkError(f"{host} is not an address of the family wanted")
+            raise NetworkError(f"{host} is not an address of the family wanted", "connect")
         return [Address(literal, port)]
     if not 0 < len(host) <= 253 or ".." in host or not host.isprintable():  # do not make the resolver wonder
-        raise NetworkError(f"{host[:100]!r} is not a name that can be looked up")
+        raise NetworkError(f"{host[:100]!r} is not a name that can be looked up", "dns")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
             found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except TimeoutError:
-        raise NetworkError(f"the name {host} was not resolved within {timeout:g} s") from None
+        raise NetworkError(f"the name {host} was not resolved within {timeout:g} s", "dns") from None
     except (OSError, ValueError, OverflowError) as error:  # ValueError covers names that IDNA or the C library refuse
         reason = getattr(error, "strerror", None) or "not a name that can be looked up"
-        raise NetworkError(f"the name {host} could not be resolved: {reason}") from None
+        raise NetworkError(f"the name {host} could not be resolved: {reason}", "dns") from None
     usable = (one for one in found if one[0] in (socket.AF_INET, socket.AF_INET6))
     addresses = list(dict.fromkeys(Address(str(one[4][0]), port) for one in usable))[:MAX_ADDRESSES]
     if not addresses:
-        raise NetworkError(f"the name {host} has no address")
+        raise NetworkError(f"the name {host} has no address", "dns")
     return addresses
 
 

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 
 from unchoke.engine.net.transport import DatagramFactory, Factory
 from unchoke.engine.net.udp import open_datagrams
@@ -59,7 +60,7 @@ class TcpNetwork:
             if local is not None:
                 sock.bind(local)
             async with asyncio.timeout(timeout):
-                await loop.sock_connect(sock, _sockaddr(address))
+                await _connect(sock, address)
             await loop.create_connection(factory, sock=sock)
         except TimeoutError:
             sock.close()
@@ -91,6 +92,25 @@ def _sockaddr(address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
     if not scope:
         return (host, address.port)
     return (host, address.port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope))
+
+
+async def _connect(sock: socket.socket, address: Address) -> None:
+    loop = asyncio.get_running_loop()
+    if "%" not in address.host or sys.platform == "win32":
+        await loop.sock_connect(sock, _sockaddr(address))
+        return
+    try:  # uvloop's sock_connect drops the scope, without which a link-local address is invalid
+        sock.connect(_sockaddr(address))
+        return
+    except BlockingIOError:
+        connected = asyncio.Event()
+        loop.add_writer(sock, connected.set)
+    try:
+        await connected.wait()
+    finally:
+        loop.remove_writer(sock)
+    if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(number, os.strerror(number))
 
 
 def bind_pair(port: int, bind: str) -> list[socket.socket]:

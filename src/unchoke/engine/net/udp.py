@@ -1,7 +1,6 @@
 """UDP: the session's socket of each family on the peers' port, shared by everything that speaks in datagrams.
 
-``UdpEndpoint`` hands each packet to its handlers in turn until one takes it. ``UdpTrackers`` is the first of them: it moves
-packets and time between the endpoint and ``UdpTrackerClient`` (BEP 15), with one timer, armed again after every step.
+``UdpEndpoint`` hands each packet to its handlers in turn until one takes it.
 """
 
 from __future__ import annotations
@@ -9,20 +8,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import secrets
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
-from unchoke.engine.net.families import announce_over_families, one_of_each_family
-from unchoke.engine.net.resolver import family_of, resolve
+from unchoke.engine.net.resolver import family_of
 from unchoke.engine.net.transport import DatagramFactory, Datagrams
-from unchoke.errors import NetworkError, TrackerError
-from unchoke.policy.announce import AnnounceSettings
-from unchoke.protocol.tracker.models import AnnounceReply, AnnounceRequest, ScrapeReply
-from unchoke.protocol.tracker.udp import UdpTrackerClient
-from unchoke.protocol.tracker.udp_packets import url_parts
-from unchoke.types import Address, InfoHash
+from unchoke.errors import NetworkError
+from unchoke.types import Address
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +67,8 @@ class UdpEndpoint:
     async def _open_link(self, host: str) -> None:
         clock = asyncio.get_running_loop().time
         transport = await self._open_datagrams(lambda: _Receiver(self._received, clock), port=self.port, host=host)
-        self.port = self.port or cast(int, transport.get_extra_info("sockname")[1])
+        if not self._links:  # the other family follows the first, so that one number is true of both
+            self.port = cast(int, transport.get_extra_info("sockname")[1])
         self._links[family_of(host)] = transport
 
     @property
@@ -158,122 +152,3 @@ def _bind(host: str, port: int) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-
-
-class UdpTrackers:
-    """Announces and scrapes over UDP (BEP 15), all torrents of a session on its one socket. Raises TrackerError.
-
-    ``secret`` gives so many bits that nobody can guess, for transaction ids.
-    """
-
-    def __init__(
-        self,
-        endpoint: UdpEndpoint,
-        *,
-        settings: AnnounceSettings | None = None,
-        secret: Callable[[int], int] = secrets.randbits,
-    ) -> None:
-        settings = settings or AnnounceSettings()
-        self._endpoint = endpoint
-        self._client = UdpTrackerClient(lambda: secret(32), retries=settings.udp_retries)
-        self._waiting: dict[int, asyncio.Future[AnnounceReply | ScrapeReply | TrackerError]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        endpoint.handlers.append(self._receive)
-
-    async def announce(self, url: str, request: AnnounceRequest) -> AnnounceReply:
-        """Announce over each family that the tracker's name and we have (BEP 7)."""
-        addresses, path = await self._find(url)
-        return await announce_over_families([self._announce(one, request, path) for one in addresses])
-
-    async def scrape(self, url: str, infohashes: Sequence[InfoHash]) -> ScrapeReply:
-        """Counts of at most 74 torrents."""
-        addresses, _ = await self._find(url)
-        handle = self._client.scrape(addresses[0], tuple(infohashes), _now())
-        return cast(ScrapeReply, await self._answer(handle))
-
-    def _announce(self, address: Address, request: AnnounceRequest, path: bytes) -> Coroutine[Any, Any, AnnounceReply]:
-        async def announce() -> AnnounceReply:
-            handle = self._client.announce(address, request, _now(), path)
-            return cast(AnnounceReply, await self._answer(handle))
-
-        return announce()
-
-    async def _find(self, url: str) -> tuple[list[Address], bytes]:
-        """Where the tracker is, one address a family that we have a socket for, and what BEP 41 tells it."""
-        try:
-            host, port, path = url_parts(url)
-            await self._endpoint.open()
-            families = self._endpoint.families
-            addresses = [one for one in await resolve(host, port) if family_of(one.host) in families]
-        except NetworkError as error:
-            raise TrackerError(str(error)) from None
-        if not addresses:
-            raise TrackerError(f"{host} has no address of a family that we can use")
-        return one_of_each_family(addresses), path
-
-    async def _answer(self, handle: int) -> AnnounceReply | ScrapeReply:
-        future: asyncio.Future[AnnounceReply | ScrapeReply | TrackerError] = asyncio.get_running_loop().create_future()
-        self._waiting[handle] = future
-        try:
-            self._move(_now())
-            result = await future
-        finally:
-            del self._waiting[handle]
-            now = _now()
-            self._client.cancel(handle, now)
-            self._move(now)
-        if isinstance(result, TrackerError):
-            raise result
-        return result
-
-    # ---- the machine's crank ----
-
-    def _receive(self, data: bytes, address: Address, now: float) -> bool:
-        if not self._client.receive_datagram(data, address, now):
-            return False
-        self._move(now)
-        return True
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = _now()
-        self._client.handle_timer(now)
-        self._move(now)
-
-    def _move(self, now: float) -> None:
-        """Send what is due, hand out what has come, and set the timer for what is next."""
-        for data, address in self._client.datagrams_to_send(now):
-            self._endpoint.send(data, address)
-        for answer in self._client.answers():
-            future = self._waiting.get(answer.handle)
-            if future is not None and not future.done():
-                future.set_result(answer.result)
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        when = self._client.get_timer()
-        if self._timer is not None:
-            if self._timer.when() == when:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when is not None:
-            self._timer = asyncio.get_running_loop().call_at(when, self._tick)
-
-    async def aclose(self) -> None:
-        """Whoever still waits gets a TrackerError."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._receive in self._endpoint.handlers:
-            self._endpoint.handlers.remove(self._receive)
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_result(TrackerError("we are closing"))
-
-    def __repr__(self) -> str:
-        return f"<UdpTrackers [{len(self._waiting)} announces under way]>"
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

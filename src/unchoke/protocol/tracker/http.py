@@ -133,7 +133,7 @@ def _parse_dictionary(body: bytes) -> dict[bytes, bencode.Value]:
         raise TrackerError("the tracker's answer is no dictionary")
     if b"failure reason" in reply:
         reason = clean_words(_bytes(reply, b"failure reason")) or "no reason given"
-        raise TrackerError(f"the tracker says: {reason}", _retry_in(reply.get(b"retry in")))
+        raise TrackerError(f"the tracker says: {reason}", _retry_in(reply.get(b"retry in")), kind="refused")
     return reply
 
 

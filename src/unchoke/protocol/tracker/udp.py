@@ -223,7 +223,7 @@ class UdpTrackerClient:
         if action == packets.ERROR:
             error = packets.unpack_error(data)
             for request in list(tracker.waiting.values()):
-                self._finish(request, TrackerError(f"the tracker says: {error}"))
+                self._finish(request, TrackerError(f"the tracker says: {error}", kind="refused"))
             self._pump(tracker, now)
             return True
         if action != packets.CONNECT or tracker.connecting is None:
@@ -242,7 +242,7 @@ class UdpTrackerClient:
             tracker.expires = (
                 -1.0
             )  # some trackers refuse an outlived connection id this way: the next request gets a new one
-            result = TrackerError(f"the tracker says: {packets.unpack_error(data)}")
+            result = TrackerError(f"the tracker says: {packets.unpack_error(data)}", kind="refused")
         elif action == packets.ANNOUNCE and isinstance(work, _Announce):
             result = packets.unpack_announce_reply(data, ipv6=":" in tracker.address.host)
         elif action == packets.SCRAPE and isinstance(work, _Scrape):
@@ -307,7 +307,7 @@ class UdpTrackerClient:
         tracker = request.tracker
         request.attempt += 1
         if not request.sent or request.attempt > self._retries:
-            self._finish(request, TrackerError("no answer from the tracker (timed out)"))
+            self._finish(request, TrackerError("no answer from the tracker (timed out)", kind="timeout"))
         else:
             request.sent = False
             request.deadline = request.give_up = max(request.give_up, now + _pause(request.attempt))

@@ -87,7 +87,7 @@ def url_parts(url: str) -> tuple[str, int, bytes]:
     except ValueError:
         host, port = None, None
     if not host or not port:
-        raise TrackerError("a UDP tracker's address needs a host and a port: udp://host:port")
+        raise TrackerError("a UDP tracker's address needs a host and a port: udp://host:port", kind="unsupported")
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     return host, port, b"" if path in ("", "/", "/announce") else path.encode("utf-8", "replace")
 

@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from unchoke.engine.session import Session
 from unchoke.engine.settings import NetworkSettings, Settings
 from unchoke.engine.torrent import Torrent
 from unchoke.testing import FakeServer, InlineExecutor, RamDisk, SimNetwork, elapsed, make_torrent, run
-from unchoke.testing.fakemetadata import SPEAKS, garbled, knowing
+from unchoke.testing.fakemetadata import SPEAKS, garbled, knowing, silent
 from unchoke.testing.fakepeer import Behaviour
 from unchoke.types import Address
 
@@ -117,6 +119,35 @@ def test_two_who_know_nothing_wait_for_one_who_knows() -> None:
         await finished(one)
         await finished(other, within=60)
         assert world.data(2) == TORRENT.data
+
+    play(scenario)
+
+
+def test_who_knows_nobody_is_seldom_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand such links must cost next to nothing; who comes at last is served each second as ever."""
+    looks: list[float] = []
+    beat = Torrent.heartbeat
+
+    def counted(torrent: Torrent, now: float) -> None:
+        looks.append(now)
+        beat(torrent, now)
+
+    monkeypatch.setattr(Torrent, "heartbeat", counted)
+
+    async def scenario(world: World) -> None:
+        session = await world.session()
+        torrent = await session.add(magnet(), folder=Path("/x"))
+        await asyncio.sleep(120)
+        assert 4 <= len(looks) <= 12
+        silent_one = await world.fake(knowing(TORRENT, alter=silent))
+        torrent.add_peers([silent_one.address])
+        looks.clear()
+        await asyncio.sleep(20)
+        assert len(silent_one.peers) == 1
+        assert len(looks) >= 19
+        server = await world.fake(knowing(TORRENT))
+        await server.dial(world.address(1))
+        await finished(torrent)
 
     play(scenario)
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from unchoke.engine.contents import Contents, Found
@@ -62,6 +63,10 @@ FEW_PEERS = 20
 SLEEP_AFTER = 30.0
 #: Seconds until a torrent in error, or without space, looks whether the cause is gone: at first, and at most.
 FIRST_RETRY, LAST_RETRY = 5.0, 60.0
+
+#: Seconds between two looks at a torrent that seeks its metadata and knows nobody: ten thousand of them took a tenth of a core
+#: with one. Who comes, or is heard of, is dealt with at once all the same.
+LONELY_LOOK = 15.0
 
 #: Bytes that trackers are told are left while we do not know the torrent's size: none would make us a seed.
 UNKNOWN_LEFT = 16 * 1024
@@ -471,10 +476,10 @@ class Life(Vitals):
             return
         self.trackers.heartbeat(now)
         if self._seeker is not None:
-            self._owner.due(self, now + 1.0)
             self._seeker.heartbeat(now)
             self._want_more(self._seeker.swarm)
             self._dial(now)
+            self._owner.due(self, self._look_again(self._seeker.swarm, now))
             return
         if self._swarm is None:
             goal_after = self._goal_after(now)
@@ -492,6 +497,13 @@ class Life(Vitals):
         self._dial(now)
         self.ledger.count(now)
         self._keep_up(now, self._swarm)
+
+    def _look_again(self, swarm: MetadataSwarm, now: float) -> float:
+        """When there is something to do for a torrent that seeks its metadata: each second only while somebody is there."""
+        if not swarm.is_idle:
+            return now + 1.0
+        dial = swarm.peerlist.next_due
+        return max(now + 1.0, min(self.trackers.next_look, now + LONELY_LOOK, inf if dial is None else dial))
 
     def _want_more(self, swarm: Swarm | MetadataSwarm) -> None:
         if len(swarm.peers) < FEW_PEERS and not swarm.dialing:
@@ -528,6 +540,9 @@ class Life(Vitals):
         for address in swarm.peerlist.next_to_dial(room, now, seeds=self.state != "seeding"):
             swarm.dialing += 1
             self._owner.dial(address, swarm)
+        due = swarm.peerlist.next_due
+        if swarm.dialing or (room <= 0 and due is not None and due <= now):
+            self._owner.due(self, now + 1.0)
 
     # ------------------------------------------------------------------ what the swarm tells (SwarmOwner)
 
@@ -588,6 +603,8 @@ class Life(Vitals):
 
     def peers_changed(self, change: int) -> None:
         self._owner.peers_changed(change)
+        if change > 0:
+            self._owner.due(self, self._owner.now() + 1.0)
 
     def node_found(self, address: Address) -> None:
         self._owner.node_found(address)
@@ -626,8 +643,8 @@ class Life(Vitals):
             self._wake()
 
     def trackers_moved(self) -> None:
-        """They want to be looked at at another time; who is awake looks each second anyway."""
-        if self._swarm is None and self._seeker is None:
+        """They want to be looked at at another time; who has a swarm looks each second anyway."""
+        if self._swarm is None:
             self._owner.due(self, self.trackers.next_look)
 
     def __repr__(self) -> str:

@@ -38,9 +38,9 @@ class PeerSnapshot:
 class TorrentSnapshot(Facts):
     """One torrent at one moment. Sizes in bytes, rates in payload bytes/s, times in seconds (see ``Facts`` for the rest).
 
-    ``web_seeds``: those that are sending. ``state``: metadata, checking, queued, downloading, seeding, stopped, no space or error (``reason`` then says why). ``wanted`` and
+    ``state``: metadata, checking, queued, downloading, seeding, stopped, no space or error (``reason`` then says why). ``wanted`` and
     ``done`` count the pieces of the selected files; ``checked`` is the share of a check that is done. ``added_at`` and
-    ``completed_at`` are seconds since 1970, None for not yet or not known.
+    ``completed_at`` are seconds since 1970, None for not yet or not known. ``web_seeds``: those that are sending.
     """
 
     infohash: InfoHash

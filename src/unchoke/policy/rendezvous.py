@@ -1,7 +1,8 @@
 """Rendezvous: a tracker's memory: who is in which swarm, and whom a peer that asks is told about (BEP 3, 7).
 
-Seeds are not told to seeds (but when these have just started, and may be magnet links), nobody is told about itself, and which of many are told is chance. Whoever is silent for
-``lifetime`` is forgotten. Every number a stranger can drive up has a bound. Time (seconds) and chance are arguments.
+Seeds are not told to seeds (but when these have just started, and may be magnet links), nobody is told about itself, and which of
+many are told is chance. Whoever is silent for ``lifetime`` is forgotten. Every number a stranger can drive up has a bound. Time
+(seconds) and chance are arguments.
 """
 
 from __future__ import annotations

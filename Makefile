@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
 
-.PHONY: demo test test-long check bench docs format clean
+.PHONY: demo test test-long check bench fuzz docs format clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/unchoke demo
@@ -22,6 +22,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(PY) -m benchmarks
+
+fuzz: $(VENV)/.dev
+	$(PY) -m fuzz
 
 docs: $(VENV)/.dev
 	$(PY) docs/generate.py

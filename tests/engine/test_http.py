@@ -153,6 +153,13 @@ def test_the_internet_may_not_send_us_into_the_local_network(target: str) -> Non
     assert str(there) == target
 
 
+def test_nobody_sends_us_to_where_no_server_is() -> None:
+    """Not even a host of the user's own: 169.254.169.254 tells a cloud machine's secrets."""
+    there = urls.parse("http://169.254.169.254/latest/meta-data")
+    with pytest.raises(NetworkError, match="local network"):
+        urls.refuse_inward(urls.parse("http://127.0.0.1/announce"), there)
+
+
 async def test_a_closed_client_fetches_nothing() -> None:
     client = HttpClient()
     await client.aclose()

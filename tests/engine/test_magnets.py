@@ -16,7 +16,7 @@ from unchoke.engine.events import MetadataReceived, TorrentRenamed
 from unchoke.engine.resume import TorrentRow
 from unchoke.engine.session import Session
 from unchoke.engine.torrent import Torrent
-from unchoke.errors import MetainfoError, NotFoundError, StoppedError, UnchokeError, UnsupportedError
+from unchoke.errors import MetainfoError, NotFoundError, StoppedError, StorageError, UnchokeError, UnsupportedError
 from unchoke.policy.peerlist import Source
 from unchoke.protocol.magnet import Magnet
 from unchoke.protocol.metainfo import Metainfo
@@ -274,6 +274,21 @@ async def test_an_order_given_while_the_metadata_is_being_kept(  # type: ignore[
     await soon(ordered)
     assert torrent.options.files == (frozenset({1}) if order == "select" else None)
     await stage.until(lambda: torrent.state == "downloading")
+
+
+async def test_records_that_cannot_be_read_stop_nothing(  # type: ignore[no-untyped-def]
+    sessions, what: stage.Sample, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    giver, taker = await sessions(), await sessions()
+    await stage.seeder(giver, what, tmp_path / "from")
+
+    async def fails(key: object) -> bytes:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(taker.resume, "metainfo", fails)
+    torrent = await taker.add(link(what, giver), folder=tmp_path / "to")
+    await soon(torrent.done())
+    what.assert_in(tmp_path / "to")
 
 
 async def test_what_is_no_torrent_is_said(sessions, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -195,6 +196,32 @@ def test_a_restart_seen_in_one_renewal_renews_the_other() -> None:
     desk.wait(601)
     assert desk.hear(pcp_reply(udp, epoch=3))
     assert desk.sent() == [tcp]
+
+
+@pytest.mark.parametrize("reply", [pcp_reply, natpmp_reply])
+def test_a_router_whose_epoch_jumps_with_every_answer_is_asked_seldom(reply: Callable[..., bytes]) -> None:
+    desk = Desk()
+    packets, sent = desk.ask() + desk.ask(tcp=False), 0
+    epochs = itertools.cycle((5000, 9, 70_000, 0))
+    while desk.now < 700:
+        sent += len(packets)
+        for packet in packets:
+            if len(packet) >= 12 and packet[0] == (2 if reply is pcp_reply else 0):
+                desk.hear(reply(packet, epoch=next(epochs)))
+        packets = desk.sent() or desk.wait(1)
+        assert sent < 100
+    assert desk.client.is_asking(True) is False
+
+
+def test_a_second_restart_within_a_minute_is_made_good_after_it() -> None:
+    desk = Desk()
+    tcp, udp = desk.ask()[0], desk.ask(tcp=False)[0]
+    desk.hear(pcp_reply(tcp, epoch=5000))
+    desk.hear(pcp_reply(udp, epoch=3))
+    assert desk.sent() == [tcp]
+    desk.hear(pcp_reply(tcp, epoch=1))
+    assert desk.sent() == []
+    assert udp in desk.wait(61)
 
 
 def test_silence_at_the_renewal_is_borne_until_the_end() -> None:

@@ -16,6 +16,7 @@ from unchoke.engine.tasks import Tasks
 from unchoke.errors import NetworkError
 from unchoke.protocol.handshake import OURS, Handshake, Reserved
 from unchoke.protocol.messages import Blocks, Message, Requests
+from unchoke.reach import Reach, household, reach_of
 from unchoke.types import Address, InfoHash, PeerId
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 200
 #: Of them, those that may stand beyond the session's limit until their handshake says whether somebody makes room for them.
 MOST_BEYOND = 10
+#: Dials to one household on the internet in so many seconds, over all torrents: whoever names a victim a thousand times must not make
+#: us hammer it.
+MOST_DIALS = 60
+DIALS_COUNTED = 60.0
 
 
 class Target(Protocol):
@@ -70,6 +75,8 @@ class Dialer:
         self._tasks = Tasks("dialer")
         self._waiting: dict[Peer, Target | None] = {}
         self._closed = False
+        self._dials: dict[str, int] = {}  # household → dials since ``_counted_at``
+        self._counted_at = 0.0
         self.half_open = 0
 
     # ------------------------------------------------------------------ both directions
@@ -90,6 +97,12 @@ class Dialer:
 
     def dial(self, address: Address, target: Target) -> None:
         """Connect and shake hands for ``target``; on failure it hears ``dial_failed``."""
+        if reach_of(address.host) is Reach.PUBLIC:
+            house = household(address.host)
+            self._dials[house] = self._dials.get(house, 0) + 1
+            if self._dials[house] > MOST_DIALS:
+                self._tasks.spawn(_refuse(address, target), f"no dial {address}")
+                return
         self.half_open += 1
         self._tasks.spawn(self._dial(address, target), f"dial {address}")
 
@@ -171,6 +184,9 @@ class Dialer:
 
     def heartbeat(self, now: float) -> None:
         """Close those that do not shake hands in time."""
+        if now - self._counted_at >= DIALS_COUNTED:
+            self._counted_at = now
+            self._dials.clear()
         limit = self._settings.handshake_timeout
         for peer in list(self._waiting):
             if now - peer.connected_at > limit and peer.has_transport:
@@ -184,3 +200,8 @@ class Dialer:
 
     def __repr__(self) -> str:
         return f"<Dialer [{self.half_open} half-open | {len(self._waiting)} before their handshake]>"
+
+
+async def _refuse(address: Address, target: Target) -> None:
+    """Not within the call that asked for it."""
+    target.dial_failed(address, "its host was dialled often enough for now")

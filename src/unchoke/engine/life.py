@@ -159,7 +159,11 @@ class Life(Vitals):
     # ------------------------------------------------------------------ metadata
 
     async def _lacks_metainfo(self) -> bool:
-        return await self._owner.resume.metainfo(self.key) is None
+        try:
+            return await self._owner.resume.metainfo(self.key) is None
+        except StorageError as error:  # what cannot be read can be asked of peers
+            log.info("! %s: its records: %s", self.name, error)
+            return True
 
     def _seek(self) -> None:
         """Only the infohash is known: meet peers, and ask them."""

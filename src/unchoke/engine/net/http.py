@@ -14,13 +14,13 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from unchoke.engine.net import urls
 from unchoke.engine.net.bodies import Body
-from unchoke.engine.net.guard import Guard
+from unchoke.engine.net.guard import Guard, in_plain_sight
 from unchoke.engine.net.http10 import get_plainly
 from unchoke.engine.net.http_words import network_error, os_words
 from unchoke.engine.net.names import Names
@@ -102,6 +102,7 @@ class HttpClient:
         self._plain: dict[str, None] = {}
         self._tls: dict[bool, ssl.SSLContext] = {}
         self._closed = False
+        self._outward = Guard()  # for where a host on the internet sends us
 
     @property
     def family(self) -> int:
@@ -160,6 +161,8 @@ class HttpClient:
             target = urls.follow(before, location)
             if ask.guard is None:
                 urls.refuse_inward(before, target)
+                if target.host != before.host and not in_plain_sight(before.host or ""):
+                    ask = replace(ask, guard=self._outward)  # its name may lead inward
         raise NetworkError(f"{urls.shown_host(url)} redirects more than {MAX_REDIRECTS} times", "http")
 
     async def _hop(self, target: yarl.URL, ask: _Ask) -> tuple[int, str, bytes]:

@@ -42,6 +42,7 @@ class UdpEndpoint:
         self._opening = asyncio.Lock()
         self._opened = False
         self._closed = False
+        self._complain_at = 0.0
 
     async def open(self) -> None:
         """Bind the sockets; done already is fine. A taken port is replaced by a free one: trackers need not be told from
@@ -92,7 +93,9 @@ class UdpEndpoint:
                 if handler(data, address, now):
                     return
             except Exception:
-                log.exception("! a packet from %s was not understood", address)
+                if now >= self._complain_at:  # a mistake of ours that a stranger can repeat must not fill the log
+                    self._complain_at = now + 60.0
+                    log.exception("! a packet from %s was not understood", address)
                 return
 
     async def aclose(self) -> None:

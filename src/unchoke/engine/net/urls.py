@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
-from unchoke.engine.net.guard import GuardError, in_plain_sight, is_numeric
+from unchoke.engine.net.guard import GuardError, in_plain_sight, is_numeric, place
 from unchoke.engine.net.resolver import maybe_literal
 from unchoke.errors import NetworkError
 from unchoke.masking import masked
@@ -51,10 +51,14 @@ def follow(origin: yarl.URL, location: str) -> yarl.URL:
 
 
 def refuse_inward(origin: yarl.URL, target: yarl.URL) -> None:
-    """For URLs that have no guard: a host on the internet may not send us to one on this machine or the local network.
+    """For URLs that have no guard: a host on the internet may not send us to one on this machine or the local network, and none to
+    an address that nobody has a server on (169.254.169.254).
 
     Names count as they look. Raises GuardError.
     """
+    literal = maybe_literal(target.host or "")
+    if literal is not None and place(literal) == "odd":
+        raise GuardError(f"{origin.host} redirects into the local network ({target.host}): refused")
     if _is_local(target.host or "") and not _is_local(origin.host or ""):
         raise GuardError(f"{origin.host} redirects into the local network ({target.host}): refused")
 

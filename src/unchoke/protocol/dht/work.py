@@ -76,8 +76,8 @@ class Work:
     def late(self, pending: Pending, now: float) -> None:
         """A query of an errand has become slow, or has failed."""
         errand, candidate = pending.errand, pending.candidate
-        if errand is None or candidate is None:
-            return
+        if errand is None or candidate is None or errand.handle not in self._running:
+            return  # where several are late at once, as after a machine has slept, the first may have ended it
         if pending.leaves:
             errand.storing -= pending.is_slow  # whoever has just answered and now does not, is not waited for
         elif pending.is_slow:

@@ -36,6 +36,10 @@ GOODBYES = 3
 #: Seconds between two looks at the epoch of a router that holds mappings: how late its restart is noticed.
 LOOK_INTERVAL = 600.0
 
+#: Seconds between two restarts that are answered at once: a router whose epoch jumps with every answer would be asked as fast as
+#: it can answer.
+RESTART_PAUSE = 60.0
+
 #: Seconds before the end of a mapping's life from which on renewing it is no use any more.
 _TOO_LATE = 8.0
 
@@ -111,7 +115,7 @@ class PortClient:
     """
 
     __slots__ = (
-        "_epoch", "_events", "_external", "_leases", "_local", "_look_at", "_nonce", "_out", "_router", "method",
+        "_epoch", "_events", "_external", "_leases", "_local", "_look_at", "_nonce", "_out", "_patient_until", "_router", "method",
     )  # fmt: skip
 
     def __init__(self, router: str, local: str, *, nonce: Callable[[], bytes]) -> None:
@@ -120,6 +124,7 @@ class PortClient:
         self._nonce = nonce
         self._leases: dict[bool, _Lease] = {}
         self._epoch = Epoch()
+        self._patient_until = 0.0
         self._external = ""  # by NAT-PMP, which tells it apart from mappings
         self._look_at: float | None = None
         self._out: list[bytes] = []
@@ -287,9 +292,16 @@ class PortClient:
         """Ask again for what a router has forgotten that was restarted; but not for what it has just granted."""
         if self._epoch.follows(epoch, now):
             return
-        self._external = ""
+        patient = now < self._patient_until
+        if not patient:
+            self._patient_until = now + RESTART_PAUSE
+            self._external = ""
         for lease in self._leases.values():
-            if lease is not answered and lease.state == "held":
+            if lease is answered or lease.state != "held":
+                continue
+            if patient:
+                lease.due = min(lease.due, self._patient_until)
+            else:
                 lease.state, lease.attempt = "renewing", 0
                 self._send(lease, now)
 

@@ -1,0 +1,1 @@
+"""Fuzzing: everything that reads a stranger's bytes, fed with broken ones. ``python -m fuzz``."""

@@ -149,6 +149,8 @@ class Network:
 
     @staticmethod
     def _configure(host: Host) -> None:
+        # A link-local address that is still being checked for doubles cannot be spoken from, for a second or two.
+        _sysctl(host.namespace, "net.ipv6.conf.eth0.accept_dad=0")
         _ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
         _ip("-n", host.namespace, "link", "set", "eth0", "up")
 
